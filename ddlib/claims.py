@@ -1,0 +1,224 @@
+"""The ledger: what the papers claim, what we measured, and who may judge.
+
+A claim is written down, with its predicate and its number, before anything is run. A notebook
+records whether the predicate held and what it measured; `judge` turns claim and records into a
+verdict. Only a run of sufficient scale, on real data, may judge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ddlib.results import now, plain
+
+PROFILES = ("quick", "standard", "paper")  # by scale: a larger one may judge what a smaller one may
+PAPERS = ("DD", "PF", "ours")
+VERDICTS = ("reproduced", "deviates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim that we judge.
+
+    `paper` and `place` say where it stands, `statement` what it says, `predicate` what is measured
+    and what would confirm it; `profile` is the smallest that may judge it, `dataset` the real data
+    it needs (any one of the names); `verdict` is the recorded one, which a later run must meet.
+    """
+
+    id: str
+    paper: str
+    place: str
+    statement: str
+    predicate: str
+    profile: str
+    verdict: str
+    dataset: str | list[str] | None = None
+    note: str | None = None
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets any of which will do; empty when none is needed."""
+        return [self.dataset] if isinstance(self.dataset, str) else list(self.dataset or ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What one run found about one claim: `measured` maps names to numbers, strings, booleans."""
+
+    id: str
+    holds: bool
+    measured: dict[str, Any]
+    profile: str
+    dataset: dict[str, Any] | None
+    notebook: str
+    created: str = ""
+
+
+class Verdict(NamedTuple):
+    """A status ("reproduced", "deviates", "needs <profile>", "needs data <name>") and its record."""
+
+    status: str
+    record: Record | None
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Claim]:
+    """Read the claims of a YAML file (a list of mappings), by id.
+
+    `ValueError` names the entry and the field that is missing, unknown or of an unknown kind.
+    """
+    with Path(path).open(encoding="utf-8") as file:
+        try:
+            entries = yaml.safe_load(file) or []
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+    return parse(entries, where=str(path))
+
+
+def parse(entries: Any, where: str = "claims") -> dict[str, Claim]:
+    """Return the claims in a list of mappings, by id; `where` names the list in errors.
+
+    >>> claims = parse([{"id": "dd-3.1", "paper": "DD", "place": "Theorem 3.1", "statement": "…",
+    ...     "predicate": "slope ≥ 2.9", "profile": "quick", "verdict": "reproduced"}])
+    >>> claims["dd-3.1"].place
+    'Theorem 3.1'
+    """
+    if not isinstance(entries, list):
+        raise ValueError(f"{where}: a list of claims is wanted, not a {type(entries).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(Claim)}
+    required = [n for n, field in fields.items() if field.default is dataclasses.MISSING]
+    claims: dict[str, Claim] = {}
+    for number, entry in enumerate(entries, start=1):
+        at = f"{where}, claim {number}"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{at}: a mapping is wanted, not {entry!r}")
+        at += f" ({entry['id']})" if "id" in entry else ""
+        if unknown := [str(key) for key in entry if key not in fields]:
+            raise ValueError(f"{at}: unknown field{_suggest(unknown[0], fields)}")
+        if missing := [name for name in required if entry.get(name) in (None, "")]:
+            raise ValueError(f"{at}: lacks {', '.join(missing)}")
+        for name, value in entry.items():
+            lists = name == "dataset" and isinstance(value, list) and value
+            if not all(isinstance(v, str) for v in (value if lists else [value])) and not (
+                value is None and name not in required
+            ):
+                raise ValueError(f"{at}: {name} must be text, not {value!r}")
+        for name, allowed in (("paper", PAPERS), ("profile", PROFILES), ("verdict", VERDICTS)):
+            if entry[name] not in allowed:
+                raise ValueError(f"{at}: {name}{_suggest(entry[name], allowed)}")
+        claim = Claim(**entry)
+        if claim.id in claims:
+            raise ValueError(f"{at}: the id stands twice")
+        claims[claim.id] = claim
+    return claims
+
+
+def _suggest(given: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(allowed), n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return f" {given!r}{meant}; one of {', '.join(allowed)} would do"
+
+
+class Ledger:
+    """Where a notebook records what it found; `on_record` is called with it after each record.
+
+    `dataset` is None or a mapping with `name`, `checksum` and `stand_in`; set it to what the
+    records that follow rest on.
+
+    >>> claims = parse([{"id": "dd-3.1", "paper": "DD", "place": "Theorem 3.1", "statement": "…",
+    ...     "predicate": "slope ≥ 2.9", "profile": "quick", "verdict": "reproduced"}])
+    >>> ledger = Ledger(claims, notebook="demo", profile="quick")
+    >>> ledger.record("dd-3.1", holds=True, measured={"slope": 2.98}).measured
+    {'slope': 2.98}
+    >>> ledger.record("dd-31", holds=True, measured={"slope": 2.98})
+    Traceback (most recent call last):
+    ValueError: id: no claim 'dd-31' (did you mean 'dd-3.1'?); one of dd-3.1 would do
+    """
+
+    def __init__(
+        self,
+        claims: Mapping[str, Claim],
+        *,
+        notebook: str,
+        profile: str,
+        dataset: Mapping[str, Any] | None = None,
+        on_record: Callable[[Ledger], None] | None = None,
+    ) -> None:
+        if profile not in PROFILES:
+            raise ValueError(f"profile{_suggest(profile, PROFILES)}")
+        self.claims = claims
+        self.notebook = notebook
+        self.profile = profile
+        self.dataset = dataset
+        self.records: list[Record] = []
+        self._on_record = on_record
+
+    def record(self, id: str, holds: Any, measured: Mapping[str, Any]) -> Record:
+        """Record whether the predicate of claim `id` held, and the numbers that say so."""
+        if id not in self.claims:
+            raise ValueError(f"id: no claim{_suggest(id, self.claims)}")
+        if any(record.id == id for record in self.records):
+            raise ValueError(f"id: {id!r} is recorded already; a run records a claim once")
+        holds = plain(holds)
+        if not isinstance(holds, bool):
+            raise ValueError(f"holds: True or False is wanted for {id!r}, not {holds!r}")
+        if not isinstance(measured, Mapping) or not measured:
+            raise ValueError(f"measured: {id!r} needs what was measured, {{name: value}}")
+        values = plain(measured)
+        for name, value in values.items():
+            if not isinstance(value, (bool, int, float, str)):
+                raise ValueError(
+                    f"measured: {id!r} has {name} = {value!r}; a number, text or a boolean would do"
+                )
+        dataset = None if self.dataset is None else plain(self.dataset)
+        record = Record(id, holds, values, self.profile, dataset, self.notebook, now())
+        self.records.append(record)
+        if self._on_record is not None:
+            self._on_record(self)
+        return record
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the ledger as plain Python, the content of a claims file."""
+        return {
+            "notebook": self.notebook,
+            "profile": self.profile,
+            "records": [dataclasses.asdict(record) for record in self.records],
+        }
+
+
+def read_records(content: Any, where: str = "claims file") -> list[Record]:
+    """Return the records in the content of a claims file (what `Ledger.as_dict` gave)."""
+    try:
+        return [Record(**record) for record in content["records"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where} is not a claims file of ours: {error}") from error
+
+
+def judge(claim: Claim, records: Iterable[Record]) -> Verdict:
+    """Judge a claim by the records of several runs.
+
+    Only a run of the claim's profile or a larger one may judge, and where the claim needs data,
+    only one on that data, not on a stand-in. Of several, the largest profile decides, then the
+    newest run.
+    """
+    own = [record for record in records if record.id == claim.id]
+    scale = {name: rank for rank, name in enumerate(PROFILES)}
+    large = [r for r in own if scale.get(r.profile, -1) >= scale[claim.profile]]
+    if not large:
+        return Verdict(f"needs {claim.profile}", None)
+    on_data = [r for r in large if not claim.datasets or _is_real(r.dataset, claim.datasets)]
+    if not on_data:
+        return Verdict(f"needs data {' or '.join(claim.datasets)}", None)
+    best = max(on_data, key=lambda r: (scale[r.profile], r.created))
+    return Verdict("reproduced" if best.holds else "deviates", best)
+
+
+def _is_real(dataset: Mapping[str, Any] | None, names: list[str]) -> bool:
+    # a record that does not say whether its data is a stand-in is not trusted to be real
+    return dataset is not None and dataset.get("name") in names and dataset.get("stand_in") is False

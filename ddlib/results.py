@@ -1,0 +1,285 @@
+"""Tidy tables that know where they came from.
+
+A table is a Parquet file whose schema metadata holds its `Provenance` as JSON, so that the two
+cannot be separated. Every write here is atomic: a file is there whole or not at all, also when the
+process is killed half-way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+METADATA_KEY = b"ddlib"
+VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "diffrax", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a table came from: everything one needs to make it again, and when and on what.
+
+    `parameters` are the notebook's settings, `dataset` is None or has `name`, `checksum` and
+    `stand_in`; `wall_seconds` runs from the notebook's start to the table; `created` is UTC, ISO.
+    A tree without a known commit counts as dirty: nobody can check it out.
+    """
+
+    notebook: str
+    profile: str
+    parameters: dict[str, Any]
+    seeds: list[int]
+    commit: str
+    dirty: bool
+    versions: dict[str, str]
+    device: str
+    dataset: dict[str, Any] | None
+    wall_seconds: float
+    created: str
+
+
+class Commit(NamedTuple):
+    """A commit's hash (or "unknown") and whether the tree differs from it."""
+
+    commit: str
+    dirty: bool
+
+
+def commit_of(root: str | os.PathLike[str], *, ignore: Sequence[str] = ()) -> Commit:
+    """Return the commit that is checked out in `root`, and whether the tree differs from it.
+
+    Untracked files count, unless git ignores them or they lie under a folder named in `ignore`.
+    """
+    try:
+        paths = [".", *(f":(exclude){path}" for path in ignore)]
+        git = ["git", "-C", os.fspath(root)]
+        run = {"capture_output": True, "text": True, "check": True, "timeout": 30}
+        head = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+        status = subprocess.run([*git, "status", "--porcelain", "--", *paths], **run).stdout  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return Commit("unknown", True)
+    return Commit(head, bool(status.strip()))
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that numbers depend on.
+
+    >>> sorted(installed_versions())
+    ['diffrax', 'flax', 'jax', 'jaxlib', 'numpy', 'optax', 'python']
+    """
+    found = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def device_description() -> str:
+    """Describe the device that JAX computes on, such as "cpu: <model>, 2 cores"."""
+    import jax  # here: reading a table must not cost an accelerator's start
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{device.platform}: {device.device_kind}"
+    return f"cpu: {_cpu_model()}, {len(_usable_cpus())} cores"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _usable_cpus() -> Sequence[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+def now() -> str:
+    """Return the time as UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def collect_provenance(
+    *,
+    notebook: str,
+    profile: str,
+    parameters: Mapping[str, Any],
+    commit: Commit,
+    wall_seconds: float,
+    seeds: Sequence[int] = (),
+    dataset: Mapping[str, Any] | None = None,
+) -> Provenance:
+    """Return the provenance of a table made now, by this process, on its device."""
+    return Provenance(
+        notebook=notebook,
+        profile=profile,
+        parameters=plain(parameters),
+        seeds=[int(seed) for seed in seeds],
+        commit=commit.commit,
+        dirty=commit.dirty,
+        versions=installed_versions(),
+        device=device_description(),
+        dataset=None if dataset is None else plain(dataset),
+        wall_seconds=float(wall_seconds),
+        created=now(),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as plain Python: mappings, lists, strings, numbers, booleans, None.
+
+    NumPy and JAX scalars and arrays become Python numbers and lists of them; tuples become lists.
+
+    >>> import numpy as np
+    >>> plain({"rates": (np.float64(0.5), 1), "stable": np.bool_(True)})
+    {'rates': [0.5, 1], 'stable': True}
+    """
+    if value is None or isinstance(value, (str, bool, int, float)):
+        # a subclass (np.float64 is one of float) prints differently: make it the thing itself
+        return next(
+            (kind(value) for kind in (str, bool, int, float) if isinstance(value, kind)), None
+        )
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise ValueError(
+        f"a {type(value).__name__} cannot be recorded: {value!r}; numbers, strings, booleans, "
+        "None, and lists, mappings and arrays of them can"
+    )
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path; on success move it to `path` in one step, on failure delete it.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "x.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['x.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the same folder, as a rename is atomic only within a file system; a dot hides it from globs
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut can leave the name on an empty file
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; a result is to be read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_json(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write `value` as strict JSON, atomically.
+
+    JSON has no infinities: they and NaN are written as the strings "inf", "-inf" and "nan", which
+    `float` reads.
+    """
+    text = json.dumps(_finite(plain(value)), indent=1, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file; `ValueError` names a file that is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); delete it and run its notebook again"
+        ) from error
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], provenance: Provenance) -> None:
+    """Write a tidy table and its provenance as one Parquet file, atomically.
+
+    One row an observation, one column a variable: a named or non-default index is refused, since
+    it would be lost.
+    """
+    unnamed = [column for column in frame.columns if not isinstance(column, str)]
+    if unnamed or not frame.columns.is_unique:
+        raise ValueError(f"frame: columns need distinct names (strings), not {list(frame.columns)}")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError(
+            f"frame: its index {frame.index.names} would be lost; reset_index() makes it a column"
+        )
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    record = json.dumps(plain(dataclasses.asdict(provenance)), ensure_ascii=False, allow_nan=False)
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), METADATA_KEY: record.encode()}
+    )
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
+    """Return the table at `path` and its provenance.
+
+    >>> import tempfile
+    >>> origin = collect_provenance(notebook="demo", profile="quick", parameters={"h": 0.1},
+    ...     seeds=[0], commit=Commit("unknown", True), wall_seconds=1.0)
+    >>> path = Path(tempfile.mkdtemp()) / "squares.parquet"
+    >>> write_table(pd.DataFrame({"n": [1, 2], "square": [1, 4]}), path, origin)
+    >>> frame, provenance = read_table(path)
+    >>> frame.square.tolist(), provenance == origin
+    ([1, 4], True)
+
+    Raises `FileNotFoundError` when it is missing and `ValueError` when it is no such table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}")
+    try:
+        table = pq.read_table(path, partitioning=None)
+        provenance = Provenance(**json.loads((table.schema.metadata or {})[METADATA_KEY]))
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a table of ours ({type(error).__name__}: {error}); "
+            "delete it and run its notebook again"
+        ) from error
+    return table.to_pandas(), provenance
