@@ -62,7 +62,7 @@ class Record:
 
 
 class Verdict(NamedTuple):
-    """A status ("reproduced", "deviates", "needs <profile>", "needs data <name>") and its record."""
+    """A status ("reproduced", "deviates", "needs <profile>", "needs data <name>"), its record."""
 
     status: str
     record: Record | None
@@ -120,7 +120,8 @@ def parse(entries: Any, where: str = "claims") -> dict[str, Claim]:
 
 
 def _suggest(given: str, allowed: Iterable[str]) -> str:
-    close = difflib.get_close_matches(given, list(allowed), n=1)
+    allowed = list(allowed)
+    close = difflib.get_close_matches(given, allowed, n=1)
     meant = f" (did you mean {close[0]!r}?)" if close else ""
     return f" {given!r}{meant}; one of {', '.join(allowed)} would do"
 
