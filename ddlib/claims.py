@@ -129,8 +129,9 @@ def _suggest(given: str, allowed: Iterable[str]) -> str:
 class Ledger:
     """Where a notebook records what it found; `on_record` is called with it after each record.
 
-    `dataset` is None or a mapping with `name`, `checksum` and `stand_in`; set it to what the
-    records that follow rest on.
+    A claim is recorded once, unless `replace` says that a later record takes the place of the
+    former. `dataset` is None or a mapping with `name`, `checksum` and `stand_in`; set it to what
+    the records that follow rest on.
 
     >>> claims = parse([{"id": "dd-3.1", "paper": "DD", "place": "Theorem 3.1", "statement": "…",
     ...     "predicate": "slope ≥ 2.9", "profile": "quick", "verdict": "reproduced"}])
@@ -150,6 +151,7 @@ class Ledger:
         profile: str,
         dataset: Mapping[str, Any] | None = None,
         on_record: Callable[[Ledger], None] | None = None,
+        replace: bool = False,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"profile{_suggest(profile, PROFILES)}")
@@ -159,11 +161,14 @@ class Ledger:
         self.dataset = dataset
         self.records: list[Record] = []
         self._on_record = on_record
+        self._replace = replace
 
     def record(self, id: str, holds: Any, measured: Mapping[str, Any]) -> Record:
         """Record whether the predicate of claim `id` held, and the numbers that say so."""
         if id not in self.claims:
             raise ValueError(f"id: no claim{_suggest(id, self.claims)}")
+        if self._replace:
+            self.records = [record for record in self.records if record.id != id]
         if any(record.id == id for record in self.records):
             raise ValueError(f"id: {id!r} is recorded already; a run records a claim once")
         holds = plain(holds)

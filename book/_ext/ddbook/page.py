@@ -1,0 +1,280 @@
+"""What a notebook opens with: its settings, its claims, and where its tables go.
+
+    from ddbook import page
+    run = page.open("two_player_games", profile, num_seeds=num_seeds)
+    s, claims = run.settings, run.claims
+
+Under the runner everything is written to a folder that takes its place when the run is whole; by
+hand, in Jupyter, straight to the same place, and the next `make book` runs the notebook again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import html
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ddbook import places, profiles
+from ddlib import claims as ledger
+from ddlib import results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLORS = {
+    "flow": "#000000",
+    "euler": "#D55E00",  # simultaneous Euler with one player
+    "simultaneous": "#D55E00",
+    "alternating": "#0072B2",
+    "modified": "#009E73",
+    "published": "#E69F00",
+    "heun": "#CC79A7",
+    "rk4": "#56B4E9",
+    "midpoint": "#7F7F7F",
+    "regularized": "#882255",
+}
+"""One colour a method, the same on every page; all can be told apart by the colour-blind."""
+
+PROGRESS_SECONDS = 10.0
+
+
+class Table(NamedTuple):
+    """A table, where it came from, and in a few words what to call it on a figure."""
+
+    frame: pd.DataFrame
+    provenance: results.Provenance
+    label: str
+    name: str
+    published: bool = False
+
+
+class Card:
+    """Shows where the numbers of a figure came from, and offers them for download."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self.tables = list(tables)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{table.name}: {table.label}" for table in self.tables)
+
+    def _repr_html_(self) -> str:
+        groups: dict[tuple[str, str, bool], list[Table]] = {}
+        for table in self.tables:
+            origin = table.provenance
+            groups.setdefault((origin.notebook, origin.profile, table.published), []).append(table)
+        return f'<aside class="ddbook-card">{"".join(map(_group, groups.values()))}</aside>'
+
+
+def _group(tables: list[Table]) -> str:
+    newest = max(tables, key=lambda table: table.provenance.created)
+    origin = newest.provenance
+    facts = [
+        f"<strong>{_text(newest.label)}</strong>",
+        _text(origin.notebook),
+        _data(origin.dataset),
+        f"commit <code>{_text(origin.commit[:10])}</code>{' with local changes' * origin.dirty}",
+        _text(origin.device),
+        f"{origin.wall_seconds:.3g} s",
+        _text(origin.created[:10]),
+    ]
+    where = "published" if newest.published else origin.profile
+    links = []
+    for table in tables:
+        path = f"../tables/{where}/{origin.notebook}/{table.name}"
+        links.append(
+            f"<li>{_text(table.name)}, {len(table.frame)} rows: "
+            f'<a href="{_text(path)}.parquet" download>Parquet</a>, '
+            f'<a href="{_text(path)}.csv" download>CSV</a></li>'
+        )
+    more = {**origin.parameters, "seeds": origin.seeds, **origin.versions}
+    if origin.dataset:
+        more["checksum of the data"] = origin.dataset["checksum"]
+    rows = "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in more.items())
+    return (
+        f"<p>{' · '.join(fact for fact in facts if fact)}</p><ul>{''.join(links)}</ul>"
+        f"<details><summary>Settings and versions</summary><dl>{rows}</dl></details>"
+    )
+
+
+def _data(dataset: dict[str, Any] | None) -> str:
+    if dataset is None:
+        return ""
+    name = _text(dataset["name"])
+    if dataset["stand_in"]:
+        return f'<strong class="ddbook-stand-in">stand-in data: {name}</strong>, no claim judged'
+    return f"data: {name}"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+class Run:
+    """One run of a notebook; `open` makes it."""
+
+    def __init__(
+        self, root: Path, name: str, profile: str, settings: dict[str, Any], folder: Path
+    ) -> None:
+        self.name = name
+        self.profile = profile
+        self.settings = SimpleNamespace(**settings)
+        self._root = root
+        self._folder = folder
+        self._start = time.monotonic()
+        self._spoke = self._start
+        self._dataset: dict[str, Any] | None = None
+        self._tables: dict[str, Table] = {}
+        by_hand = "DDBOOK_FOLDER" not in os.environ
+        self.claims = ledger.Ledger(
+            ledger.load(root / "book" / "claims.yml"),
+            notebook=name,
+            profile=profile,
+            on_record=lambda book: results.write_json(book.as_dict(), folder / "claims.json"),
+            replace=by_hand,  # a cell may be run again
+        )
+
+    @functools.cached_property
+    def _commit(self) -> results.Commit:
+        return results.commit_of(self._root, ignore=("results",))
+
+    def uses(self, dataset: Any) -> None:
+        """Say that what is saved and recorded from here on rests on this data.
+
+        `dataset` is a `ddlib.data.Dataset`, a `Table` made from one, or None.
+        """
+        if isinstance(dataset, Table):
+            self._dataset = dataset.provenance.dataset
+        elif dataset is None:
+            self._dataset = None
+        else:
+            self._dataset = {
+                "name": dataset.name,
+                "checksum": dataset.checksum,
+                "stand_in": dataset.stand_in,
+            }
+        self.claims.dataset = self._dataset
+
+    def save(self, table: str, frame: pd.DataFrame) -> Table:
+        """Save a tidy table with its provenance; its seeds are those of its column `seed`."""
+        _check_table_name(table)
+        settings = vars(self.settings)
+        if "seed" in frame.columns:
+            seeds = sorted({int(seed) for seed in frame["seed"]})
+        else:
+            seeds = [settings["seed"]] if "seed" in settings else settings.get("seeds", [])
+        provenance = results.collect_provenance(
+            notebook=self.name,
+            profile=self.profile,
+            parameters=settings,
+            seeds=seeds,
+            dataset=self._dataset,
+            commit=self._commit,
+            wall_seconds=round(time.monotonic() - self._start, 3),
+        )
+        results.write_table(frame, self._folder / f"{table}.parquet", provenance)
+        saved = Table(frame, provenance, _label(provenance), table)
+        self._tables[table] = saved
+        return saved
+
+    def load(self, table: str, notebook: str | None = None) -> Table:
+        """Return a table of this profile: this run's own, or the one that `notebook` saved."""
+        _check_table_name(table)
+        if notebook is None or notebook == self.name:
+            folder, remedy = self._folder, f"run.save({table!r}, frame) makes it"
+        else:
+            profiles.check_notebook(self._root, notebook)
+            folder = places.products(self._root, self.profile, notebook).folder
+            remedy = f"`make run NB={notebook} PROFILE={self.profile}` makes it"
+        path = folder / f"{table}.parquet"
+        if not path.is_file():
+            there = sorted(file.stem for file in folder.glob("[!.]*.parquet"))
+            raise FileNotFoundError(
+                f"{notebook or self.name} ({self.profile}) has no table "
+                f"{profiles.suggestion(table, there)}. {remedy}"
+            )
+        frame, provenance = results.read_table(path)
+        return Table(frame, provenance, _label(provenance), table)
+
+    def published(self, table: str, notebook: str | None = None) -> Table | None:
+        """Return the published table (standard profile), or None where there is none yet."""
+        _check_table_name(table)
+        path = self._root / "results" / (notebook or self.name) / f"{table}.parquet"
+        if not path.is_file():
+            return None
+        frame, provenance = results.read_table(path)
+        return Table(frame, provenance, f"{_label(provenance)}, published", table, published=True)
+
+    def card(self, *tables: Table | str | None) -> Card:
+        """Return a card that says where tables came from; without any, all that were saved.
+
+        A table is given as what `save`, `load` and `published` return (None, an unpublished one,
+        is passed over) or as the name of one saved.
+        """
+        if not tables:
+            return Card(self._tables.values())
+        found = [self.load(table) if isinstance(table, str) else table for table in tables]
+        return Card(table for table in found if table is not None)
+
+    def progress(self, step: int, total: int, text: str = "") -> None:
+        """Say in the runner's log how far a long run is: a line every 10 s, nothing on the page."""
+        log = os.environ.get("DDBOOK_LOG_FD", "")
+        now = time.monotonic()
+        if not log or (now - self._spoke < PROGRESS_SECONDS and step < total):
+            return
+        self._spoke = now
+        seconds = now - self._start
+        line = f"{self.name} ({self.profile}): {step}/{total}, {seconds:.0f} s {text}".rstrip()
+        with contextlib.suppress(OSError):  # a closed log must not end a run
+            os.write(int(log), f"  {line}\n".encode())
+
+
+def open(name: str, profile: str, **overrides: Any) -> Run:
+    """Open the page of notebook `name`: check its settings, set the figure style.
+
+    `overrides` are the notebook's own parameters; those that are None stand for the profile's
+    value. `ValueError` says what is wrong with a name or value, and what would do.
+    """
+    root = places.root()
+    settings, variation = profiles.settings(name, profile, overrides, root)
+    expected = os.environ.get("DDBOOK_NAME", name)
+    if name != expected:
+        raise ValueError(f"page.open({name!r}, …): this notebook is {expected!r}")
+    if "DDBOOK_FOLDER" in os.environ:
+        folder = Path(os.environ["DDBOOK_FOLDER"])
+    else:
+        products = places.products(root, profile, name, variation)
+        folder = products.folder
+        # tables made by hand may be half of this and half of that: they are no finished run
+        products.record.unlink(missing_ok=True)
+        products.claims.unlink(missing_ok=True)
+    _set_figure_style(root)
+    return Run(root, name, profile, settings, folder)
+
+
+def _set_figure_style(root: Path) -> None:
+    import matplotlib.style
+
+    matplotlib.style.use(root / "book" / "figures.mplstyle")
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from matplotlib_inline.config import InlineBackend
+
+        shell = sys.modules["IPython"].get_ipython()
+        InlineBackend.instance(parent=shell).figure_formats = {"retina"}
+
+
+def _label(provenance: results.Provenance) -> str:
+    stand_in = provenance.dataset is not None and provenance.dataset["stand_in"]
+    return f"{provenance.profile} profile{', stand-in data' if stand_in else ''}"
+
+
+def _check_table_name(table: str) -> None:
+    if not isinstance(table, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", table):
+        raise ValueError(f"table: {table!r} is no name; small letters, digits and _ would do")
