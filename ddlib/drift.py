@@ -1,0 +1,237 @@
+"""Backward error analysis: the flow that a method follows, to any order, for any step.
+
+For a one-step map Φ_h with Φ₀ = id, the modified field f̃ is the field whose time-h flow is Φ_h.
+Formally h·f̃ = log(Φ_h*) id, with Φ_h* g = g ∘ Φ_h, and the logarithm's series in Φ_h* − I is a
+fixed rational combination of the iterates:
+
+    h·f̃(y) = Σ_{m=0}^{p} w_m Φ_h^m(y) + O(h^{p+1}),
+
+the weights of the forward-difference derivative at the first of p + 1 equidistant points. Expanded
+in the *scalar* h it gives every term of f̃ = f₀ + h f₁ + h² f₂ + …; left as it is, it estimates f̃
+from iterates alone. Theorems 3.1 and 3.2 of DD and PF's third-order flow are instances, so here
+they are tests. (Hairer, Lubich and Wanner 2006, Chapter IX.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ddlib import taylor
+from ddlib._check import check_count, check_step_size, is_concrete
+from ddlib.games import Field, Players, check_players
+from ddlib.methods import Step, _check_rates
+
+
+def _logarithm_weights(num_steps: int) -> np.ndarray:
+    """Weights w_0 … w_p of log(Φ*) = Σ_k (−1)^{k−1}/k (Φ* − I)^k on the iterates Φ^0 … Φ^p."""
+    weights = np.zeros(num_steps + 1)
+    for k in range(1, num_steps + 1):
+        for m in range(k + 1):
+            weights[m] += (-1) ** (k - 1) / k * comb(k, m) * (-1) ** (k - m)
+    return weights
+
+
+def _combine(weights: np.ndarray, iterates: PyTree) -> PyTree:
+    """Σ_m w_m y_m along the leading axis, in differences from y_0, which the sum must not feel."""
+
+    def leaf(x: Array) -> Array:
+        return jnp.tensordot(jnp.asarray(weights[1:], x.dtype), x[1:] - x[:1], axes=1)
+
+    return jax.tree.map(leaf, iterates)
+
+
+def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, ...]]:
+    """The terms f₀, f₁, …, f_order of the modified field of any step.
+
+    f₀ is the field that the step discretises; h f₁ is its discretisation drift. The cost is that
+    of order + 1 steps in the arithmetic of truncated power series (see `ddlib.taylor`): about
+    (order + 2)²/2 plain steps each.
+
+    Args:
+      step: a one-step map `(h, y) -> y` with `step(0, y) == y`, smooth in both.
+      order: how many terms beyond f₀, zero or more.
+
+    Returns:
+      A function from a state to the tuple (f₀, …, f_order), each like the state.
+
+    Raises:
+      ValueError: a bad order; or, outside a trace, a step that moves when h = 0 (heavy ball with
+        fixed momentum does: extend its state first).
+
+    >>> from ddlib.methods import euler
+    >>> terms = modified_terms(euler(lambda y: -y), order=2)(jnp.array(1.0))
+    >>> [round(float(f), 5) for f in terms]  # log(1 - h)/h = -1 - h/2 - h²/3 - …
+    [-1.0, -0.5, -0.33333]
+    """
+    check_count("order", order, least=0)
+    weights = _logarithm_weights(order + 1)
+
+    def terms(y: PyTree) -> tuple[PyTree, ...]:
+        y = jax.tree.map(jnp.asarray, y)
+        iterates = taylor.scan_compose(step, y, num_steps=order + 1, order=order + 1)
+        _check_rest(iterates[0], y)
+        return tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
+
+    return terms
+
+
+def _check_rest(iterates: PyTree, y: PyTree) -> None:
+    if not is_concrete(iterates):
+        return
+    for at_rest, x in zip(jax.tree.leaves(iterates), jax.tree.leaves(y), strict=True):
+        if jnp.any(jnp.abs(at_rest - x) > 1024 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(x))):
+            raise ValueError(
+                "step(0, y) must return y, but this step moves at h = 0: it has no modified field "
+                "in these coordinates. Extend its state (with its momentum, say) so that it rests."
+            )
+
+
+def modified_field(step: Step, h: float | Array, order: int) -> Field:
+    """The truncated modified field y ↦ Σ_{k ≤ order} h^k f_k(y).
+
+    Its flow over time h meets one step to O(h^{order + 2}). For a two-player step with rates
+    (α, λ) this is the *joint* field, both players on the one clock of h; DD's theorems read each
+    player on its own clock instead (see `published_drift`).
+
+    Args:
+      step: a one-step map with `step(0, y) == y`.
+      h: step size, zero or positive; may be traced.
+      order: 0 is the plain flow, 1 the first-order drift.
+
+    Raises:
+      ValueError: as `modified_terms`, or a negative or non-finite h.
+
+    >>> from ddlib.methods import euler
+    >>> field = modified_field(euler(lambda y: -y), h=0.1, order=1)
+    >>> round(float(field(jnp.array(1.0))), 5)
+    -1.05
+    """
+    check_step_size("h", h, zero=True)
+    terms = modified_terms(step, order)
+
+    def field(y: PyTree) -> PyTree:
+        def horner(*leaves: Array) -> Array:
+            total = leaves[-1]
+            for leaf in leaves[-2::-1]:
+                total = leaf + jnp.asarray(h).astype(leaf.dtype) * total
+            return total
+
+        return jax.tree.map(horner, *terms(y))
+
+    return field
+
+
+def estimate_modified_field(iterates: PyTree, h: float | Array) -> PyTree:
+    """The modified field at the first of p + 1 successive iterates, from the iterates alone.
+
+    No derivative is taken, so this is an independent check of `modified_field`, and it works for
+    networks of any size and for steps that are not differentiable. Error O(h^p).
+
+    Args:
+      iterates: pytree whose leaves have a leading axis p + 1 ≥ 2: y, Φ(y), …, Φ^p(y).
+      h: step size, positive and finite.
+
+    Returns:
+      A pytree like one iterate.
+
+    Raises:
+      ValueError: fewer than two iterates, leaves that disagree on their number, or a bad h.
+
+    >>> from ddlib.methods import euler, iterate
+    >>> ys = iterate(euler(lambda y: -y), 0.1, jnp.array(1.0), 4)
+    >>> round(float(estimate_modified_field(ys, 0.1)), 4)  # log(0.9)/0.1
+    -1.0536
+    """
+    check_step_size("h", h)
+    lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(iterates)}
+    if len(lengths) != 1 or min(lengths, default=()) < (2,):
+        raise ValueError(
+            "iterates must share one leading axis of length at least 2, got leading axes "
+            f"{sorted(lengths)}"
+        )
+    (length,) = next(iter(lengths))
+    total = _combine(_logarithm_weights(length - 1), jax.tree.map(jnp.asarray, iterates))
+    return jax.tree.map(lambda x: x / jnp.asarray(h).astype(x.dtype), total)
+
+
+def published_drift(
+    field: Field,
+    rates: Players,
+    num_updates: Players = Players(1, 1),
+    method: Literal["simultaneous", "alternating"] = "simultaneous",
+) -> Field:
+    """The first-order drift of DD, Theorems 3.1 and 3.2, each player on its own clock.
+
+    As printed: φ̇ = f + h·drift.phi and θ̇ = g + h·drift.theta, with
+
+        simultaneous  drift.phi   = −(α/2)(f∇φf + g∇θf)
+                      drift.theta = −(λ/2)(f∇φg + g∇θg)
+        alternating   drift.phi   = −(α/2)(f∇φf/m + g∇θf)
+                      drift.theta = −(λ/2)((1 − 2α/λ) f∇φg + g∇θg/k).
+
+    **Two clocks.** One discrete step is φ of this coupled flow read at time αh and θ of the *same*
+    flow read at time λh, with error O(h³). If α ≠ λ no single solution passes through successive
+    iterates: restart it from every iterate, or use the joint field on the one clock of h,
+    `modified_field(simultaneous_euler(field, rates), h, order=1)`, whose φ velocity is
+    α(f − (h/2)(α f∇φf + λ g∇θf)): there the interaction term carries the *other* player's rate.
+    At α = λ the two agree up to the factor α in time.
+
+    Args:
+      field: (f, g) on `Players`.
+      rates: `Players` (α, λ), positive.
+      num_updates: `Players` (m, k); anything but (1, 1) needs method "alternating".
+      method: "simultaneous" (Theorem 3.1) or "alternating" (Theorem 3.2, φ moves first).
+
+    Returns:
+      A field on `Players`: the drift without its factor h.
+
+    Raises:
+      ValueError: unknown method, rates that are not positive `Players`, or several updates with
+        simultaneous play.
+
+    >>> from ddlib.games import linear_game
+    >>> drift = published_drift(linear_game(0.0, 0.0), Players(1.0, 1.0))
+    >>> [float(x) for x in drift(Players(2.0, 1.0))]  # outward: +½ y
+    [1.0, 0.5]
+    """
+    _check_rates(rates)
+    check_step_size("rates.phi", rates.phi)
+    check_step_size("rates.theta", rates.theta)
+    check_players("num_updates", num_updates)
+    check_count("num_updates.phi", num_updates.phi)
+    check_count("num_updates.theta", num_updates.theta)
+    if method not in ("simultaneous", "alternating"):
+        raise ValueError(f'method must be "simultaneous" or "alternating", got {method!r}')
+    if method == "simultaneous" and tuple(num_updates) != (1, 1):
+        raise ValueError(
+            f"num_updates must be Players(1, 1) for simultaneous updates, got {num_updates}; "
+            'several updates need method="alternating"'
+        )
+    alpha, lam = rates
+    m, k = num_updates
+    seen = 1.0 if method == "simultaneous" else 1 - 2 * alpha / lam
+
+    def drift(y: Players) -> Players:
+        y = jax.tree.map(jnp.asarray, y)
+        check_players("y", y)
+        f, g = field(y)
+        rest = jax.tree.map(jnp.zeros_like, y)
+        by_phi = jax.jvp(field, (y,), (rest._replace(phi=f),))[1]  # f∇φf and f∇φg
+        by_theta = jax.jvp(field, (y,), (rest._replace(theta=g),))[1]  # g∇θf and g∇θg
+
+        def mix(rate: Any, a: Any, first: PyTree, b: Any, second: PyTree) -> PyTree:
+            return jax.tree.map(lambda x, z: -rate / 2 * (a * x + b * z), first, second)
+
+        return Players(
+            phi=mix(alpha, 1 / m, by_phi.phi, 1, by_theta.phi),
+            theta=mix(lam, seen, by_phi.theta, 1 / k, by_theta.theta),
+        )
+
+    return drift

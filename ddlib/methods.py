@@ -1,0 +1,254 @@
+"""Methods: vector fields to steps.
+
+A step is a function `(h, y) -> y` with `step(0, y) == y`: one update of size h. Everything that is
+said about a method elsewhere (its drift to any order, its stability) is computed from its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optimistix
+from jaxtyping import Array, PyTree
+
+from ddlib._check import check_count, check_step_size
+from ddlib.games import Field, Players, check_players
+
+Step = Callable[[Any, Any], Any]
+
+
+def _move(y: PyTree, direction: PyTree, h: Any) -> PyTree:
+    """y + h·direction, in the dtype of y: a step never changes the type of its state."""
+    return jax.tree.map(
+        lambda x, d: x + jnp.asarray(h).astype(jnp.result_type(x)) * d, y, direction
+    )
+
+
+def _check_rates(rates: Any) -> None:
+    check_players("rates", rates)
+    check_step_size("rates.phi", rates.phi, zero=True)
+    check_step_size("rates.theta", rates.theta, zero=True)
+
+
+def _scale(velocity: Players, rates: Players | None) -> Players:
+    """The velocity of each player on the clock of h: (αf, λg)."""
+    if rates is None:
+        return velocity
+    check_players("y", velocity)
+    zero = jax.tree.map(jnp.zeros_like, velocity)
+    return Players(
+        _move(zero.phi, velocity.phi, rates.phi), _move(zero.theta, velocity.theta, rates.theta)
+    )
+
+
+def euler(field: Field) -> Step:
+    """Euler's method, which is gradient descent when the field is −∇E: y + h·field(y).
+
+    >>> step = euler(lambda y: -y)
+    >>> float(step(0.5, 1.0))
+    0.5
+    """
+
+    def step(h: Any, y: PyTree) -> PyTree:
+        return _move(y, field(y), h)
+
+    return step
+
+
+def simultaneous_euler(field: Field, rates: Players) -> Step:
+    """Simultaneous updates: φ + αh·f(φ, θ) and θ + λh·g(φ, θ).
+
+    DD, Eqs. 6–7.
+
+    Args:
+      field: (f, g) on `Players`.
+      rates: `Players` of the learning-rate factors (α, λ): zero or positive, may be traced.
+
+    Raises:
+      ValueError: rates that are not `Players`, negative or not finite.
+
+    >>> from ddlib.games import linear_game
+    >>> step = simultaneous_euler(linear_game(0.0, 0.0), Players(1.0, 0.5))
+    >>> phi, theta = step(0.5, Players(1.0, 1.0))
+    >>> float(phi), float(theta)
+    (1.5, 0.75)
+    """
+    _check_rates(rates)
+    return euler(lambda y: _scale(field(y), rates))
+
+
+def alternating_euler(
+    field: Field,
+    rates: Players,
+    num_updates: Players = Players(1, 1),
+    first: Literal["phi", "theta"] = "phi",
+) -> Step:
+    """Alternating updates: one player moves m times, then the other k times, seeing the new state.
+
+    DD, Eqs. 8–9: each of the m updates of φ moves by αh/m, each of the k updates of θ by λh/k.
+
+    Args:
+      field: (f, g) on `Players`.
+      rates: `Players` of the learning-rate factors (α, λ).
+      num_updates: `Players` (m, k) of the numbers of sub-updates, each at least 1.
+      first: who moves first; "phi" in the paper.
+
+    Raises:
+      ValueError: rates or num_updates of the wrong structure or range, or an unknown `first`.
+
+    >>> from ddlib.games import linear_game
+    >>> step = alternating_euler(linear_game(0.0, 0.0), Players(1.0, 1.0))
+    >>> phi, theta = step(0.5, Players(1.0, 1.0))  # theta sees phi = 1.5
+    >>> float(phi), float(theta)
+    (1.5, 0.25)
+    """
+    _check_rates(rates)
+    check_players("num_updates", num_updates)
+    check_count("num_updates.phi", num_updates.phi)
+    check_count("num_updates.theta", num_updates.theta)
+    if first not in ("phi", "theta"):
+        raise ValueError(f'first must be "phi" or "theta", got {first!r}')
+    order = ("phi", "theta") if first == "phi" else ("theta", "phi")
+
+    def step(h: Any, y: Players) -> Players:
+        check_players("y", y)
+        for player in order:
+            repeats = getattr(num_updates, player)
+            size = h * getattr(rates, player) / repeats
+            for _ in range(repeats):
+                moved = _move(getattr(y, player), getattr(field(y), player), size)
+                y = y._replace(**{player: moved})
+        return y
+
+    return step
+
+
+class Tableau(NamedTuple):
+    """The coefficients (A, b) of an explicit Runge–Kutta method, rows of A below the diagonal.
+
+    >>> HEUN.b
+    (0.5, 0.5)
+    """
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+
+HEUN = Tableau(a=((), (1.0,)), b=(1 / 2, 1 / 2))
+RK4 = Tableau(a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6))
+
+
+def runge_kutta(field: Field, tableau: Tableau, rates: Players | None = None) -> Step:
+    """An explicit Runge–Kutta step, all players moving jointly at every stage.
+
+    With `rates`, each player's stages move by its own step, αh or λh, as in the paper's GAN runs;
+    the method then follows (αf, λg) to its full order, not (f, g) read on two clocks.
+
+    Args:
+      field: any field; on `Players` if rates are given.
+      tableau: `HEUN`, `RK4` or one's own.
+      rates: `Players` of learning-rate factors, or None.
+
+    Raises:
+      ValueError: a tableau that is not strictly lower triangular, or bad rates.
+
+    >>> step = runge_kutta(lambda y: -y, RK4)
+    >>> round(float(step(0.1, 1.0)), 6)  # e^{-0.1}
+    0.904838
+    """
+    stages = len(tableau.b)
+    if [len(row) for row in tableau.a] != list(range(stages)):
+        raise ValueError(
+            f"tableau.a must have rows of length 0 to {stages - 1}, got "
+            f"{[len(row) for row in tableau.a]}"
+        )
+    if rates is not None:
+        _check_rates(rates)
+
+    def combine(y: PyTree, slopes: list[PyTree], weights: tuple[float, ...], h: Any) -> PyTree:
+        for weight, slope in zip(weights, slopes, strict=True):
+            if weight:
+                y = _move(y, slope, h * weight)
+        return y
+
+    def step(h: Any, y: PyTree) -> PyTree:
+        slopes: list[PyTree] = []
+        for row in tableau.a:
+            slopes.append(_scale(field(combine(y, slopes, row, h)), rates))
+        return combine(y, slopes, tableau.b, h)
+
+    return step
+
+
+def implicit_midpoint(
+    field: Field,
+    rates: Players | None = None,
+    solver: optimistix.AbstractRootFinder | None = None,
+) -> Step:
+    """The implicit midpoint rule: the z that solves z = y + h·field((y + z)/2).
+
+    Second order, symmetric, symplectic: on a purely rotational game it keeps the radius.
+
+    Args:
+      field: any field; on `Players` if rates are given.
+      rates: `Players` of learning-rate factors, or None.
+      solver: an optimistix root finder; by default Newton's method, converged to rounding, which
+        forms a dense Jacobian and suits small states.
+
+    Raises:
+      ValueError: bad rates. A root that is not found raises at run time.
+
+    >>> step = implicit_midpoint(lambda y: -y)
+    >>> round(float(step(0.1, 1.0)), 6)  # (1 - h/2) / (1 + h/2)
+    0.904762
+    """
+    if rates is not None:
+        _check_rates(rates)
+
+    def step(h: Any, y: PyTree) -> PyTree:
+        y = jax.tree.map(jnp.asarray, y)
+
+        def residual(z: PyTree, args: tuple[Any, PyTree]) -> PyTree:
+            size, start = args
+            middle = jax.tree.map(lambda a, b: (a + b) / 2, start, z)
+            landed = _move(start, _scale(field(middle), rates), size)
+            return jax.tree.map(jnp.subtract, z, landed)
+
+        precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(y))
+        finder = solver or optimistix.Newton(rtol=8 * precision, atol=8 * precision)
+        return optimistix.root_find(residual, finder, y, args=(h, y), max_steps=64).value
+
+    return step
+
+
+def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
+    """The trajectory y, step(h, y), step(h, step(h, y)), …
+
+    Args:
+      step: a step.
+      h: step size, positive and finite; may be traced.
+      y: initial state, a pytree of arrays.
+      num_steps: how many steps to take, zero or more.
+
+    Returns:
+      A pytree like `y` with a leading axis of length num_steps + 1; its first entry is `y`.
+
+    Raises:
+      ValueError: a step size that is not positive and finite, or a bad number of steps.
+
+    >>> iterate(euler(lambda y: -y), 0.5, jnp.array(1.0), 3)
+    Array([1.   , 0.5  , 0.25 , 0.125], dtype=float32)
+    """
+    check_step_size("h", h)
+    check_count("num_steps", num_steps, least=0)
+    y = jax.tree.map(jnp.asarray, y)
+
+    def body(state: PyTree, _: None) -> tuple[PyTree, PyTree]:
+        new = step(h, state)
+        return new, new
+
+    _, rest = jax.lax.scan(body, y, None, length=num_steps)
+    return jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), y, rest)

@@ -1,0 +1,295 @@
+"""Taylor series of any JAX function along a line in one real variable.
+
+Backward error analysis differentiates a step several times in the scalar h. Nested forward mode is
+right but doubles the program at every order. Here the program is evaluated once in the arithmetic
+of truncated power series: linear primitives act on every coefficient, products convolve them, a
+few functions have their recurrences (Griewank and Walther 2008, Chapter 13), and whatever else
+occurs is expanded by nested forward mode *of that primitive alone*.
+
+`stop_gradient` is the identity here. It says what a loss's gradient should ignore, and that has
+happened by the time the step exists; the step's value still depends on h through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import factorial
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ddlib._check import check_count
+
+Series = list[Array]  # coefficients c_0, c_1, …, c_p of Σ c_k t^k
+
+# Linear in all their arguments at once, and free of constants.
+_LINEAR = {
+    *("add", "add_any", "concatenate", "convert_element_type", "copy", "copy_p", "cumsum"),
+    *("broadcast_in_dim", "expand_dims", "imag", "neg", "pad", "real", "reduce_sum", "reshape"),
+    *("rev", "slice", "squeeze", "sub", "stop_gradient", "transpose", "reduce_window_sum"),
+}
+# Linear in the arguments numbered here once the others (indices, predicates) are held.
+_LINEAR_IN: dict[str, Callable[[int], Sequence[int]]] = {
+    "dynamic_slice": lambda n: (0,),
+    "dynamic_update_slice": lambda n: (0, 1),
+    "gather": lambda n: (0,),
+    "scatter-add": lambda n: (0, 2),
+    "select_n": lambda n: range(1, n),
+}
+_BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
+
+
+def _convolve(a: Series, b: Series, k: int, start: int = 0) -> Array:
+    """Coefficient k of the product a·b, from a's coefficient `start` on."""
+    return sum((a[j] * b[k - j] for j in range(start, k + 1)), jnp.zeros_like(a[0]))
+
+
+def _weighted(a: Series, b: Series, k: int) -> Array:
+    """(1/k) Σ_{j=1}^{k} j a_j b_{k−j}: coefficient k of the integral of a'·b."""
+    return sum((j * a[j] * b[k - j] for j in range(1, k + 1)), jnp.zeros_like(a[0])) / k
+
+
+def _exp(x: Series) -> Series:
+    y = [jnp.exp(x[0])]
+    for k in range(1, len(x)):
+        y.append(_weighted(x, y, k))
+    return y
+
+
+def _log(x: Series) -> Series:
+    y = [jnp.log(x[0])]
+    for k in range(1, len(x)):
+        inner = sum((j * y[j] * x[k - j] for j in range(1, k)), jnp.zeros_like(x[0])) / k
+        y.append((x[k] - inner) / x[0])
+    return y
+
+
+def _riccati(first: Array, x: Series, slope: Callable[[Series], Array]) -> Series:
+    """y with y' = s(y)·x', where `slope` gives s(y)'s newest coefficient from y's so far."""
+    y, s = [first], []
+    for k in range(1, len(x)):
+        s.append(slope(y))
+        y.append(_weighted(x, s, k))
+    return y
+
+
+def _tanh(x: Series) -> Series:
+    def slope(y: Series) -> Array:  # 1 − y²
+        k = len(y) - 1
+        return (1.0 if k == 0 else 0.0) - _convolve(y, y, k)
+
+    return _riccati(jnp.tanh(x[0]), x, slope)
+
+
+def _logistic(x: Series) -> Series:
+    def slope(y: Series) -> Array:  # y − y²
+        k = len(y) - 1
+        return y[k] - _convolve(y, y, k)
+
+    return _riccati(jax.nn.sigmoid(x[0]), x, slope)
+
+
+def _divide(a: Series, b: Series) -> Series:
+    y: Series = []
+    for k in range(len(a)):
+        known = sum((b[j] * y[k - j] for j in range(1, k + 1)), jnp.zeros_like(a[0]))
+        y.append((a[k] - known) / b[0])
+    return y
+
+
+_ELEMENTWISE = {"exp": _exp, "log": _log, "tanh": _tanh, "logistic": _logistic}
+
+
+def _power(x: Series, exponent: int) -> Series:
+    y = x
+    for _ in range(exponent - 1):
+        y = [_convolve(x, y, k) for k in range(len(x))]
+    return y
+
+
+def _nested(bind: Callable, arguments: list[Any], order: int) -> list[Any]:
+    """The series of one primitive by nested forward mode: always right, never cheap."""
+    varying = [x for x in arguments if isinstance(x, list)]
+    real = jnp.finfo(jnp.result_type(*(x[0] for x in varying))).dtype
+
+    def along(t: Array) -> tuple[list[Array], ...]:
+        def value(series: Series) -> Array:
+            total = series[-1]
+            for c in series[-2::-1]:
+                total = c + t.astype(c.dtype) * total
+            return total
+
+        return (bind(*(value(x) if isinstance(x, list) else x for x in arguments)),)
+
+    def extend(lower: Callable) -> Callable:
+        def higher(t: Array) -> tuple[list[Array], ...]:
+            values, slopes = jax.jvp(lower, (t,), (jnp.ones_like(t),))
+            return (*values, slopes[-1])
+
+        return higher
+
+    fn: Callable = along
+    for _ in range(order):
+        fn = extend(fn)
+    derivatives = fn(jnp.zeros((), real))
+    return [
+        [d / factorial(k) for k, d in enumerate(column)]
+        if jnp.issubdtype(column[0].dtype, jnp.inexact)
+        else column[0]
+        for column in zip(*derivatives, strict=True)
+    ]
+
+
+def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
+    """One equation of the program: each argument an array (constant) or a series (a list)."""
+    name, params = eqn.primitive.name, eqn.params
+    # JAX up to 0.9 hands back (functions, params) here, later versions the params alone.
+    prepared: Any = eqn.primitive.get_bind_params(params)
+    subfuns, bind_params = prepared if isinstance(prepared, tuple) else ((), prepared)
+
+    def bind(*values: Array) -> list[Array]:
+        out = eqn.primitive.bind(*subfuns, *values, **bind_params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    def full(x: Any) -> Series:
+        return x if isinstance(x, list) else [x, *(jnp.zeros_like(x) for _ in range(order))]
+
+    discrete = not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
+    varying = [isinstance(x, list) for x in arguments]
+    if discrete or not any(varying):
+        return bind(*(x[0] if isinstance(x, list) else x for x in arguments))
+    if name in ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"):
+        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
+        return _evaluate(jaxpr, consts, arguments, order)
+    if name == "custom_vjp_call":  # it has no forward mode, and no gradient is left to take
+        return _evaluate(params["call_jaxpr"].jaxpr, params["call_jaxpr"].consts, arguments, order)
+    if name == "stop_gradient":
+        return arguments
+    if name in _LINEAR:
+        columns = [full(x) for x in arguments]
+        return [[bind(*(c[k] for c in columns))[0] for k in range(order + 1)]]
+    if name in _LINEAR_IN:
+        slots = set(_LINEAR_IN[name](len(arguments)))
+        if not any(v for i, v in enumerate(varying) if i not in slots):
+            rows = [full(x) if i in slots else [x] * (order + 1) for i, x in enumerate(arguments)]
+            return [[bind(*(r[k] for r in rows))[0] for k in range(order + 1)]]
+    if name in _BILINEAR:
+        a, b = arguments
+        if not all(varying):
+            return [
+                [bind(a[k] if varying[0] else a, b[k] if varying[1] else b)[0]
+                 for k in range(order + 1)]
+            ]  # fmt: skip
+        products = [[bind(a[j], b[k - j])[0] for j in range(k + 1)] for k in range(order + 1)]
+        return [[sum(terms[1:], terms[0]) for terms in products]]
+    if name == "div":
+        a, b = arguments
+        return [_divide(full(a), full(b)) if varying[1] else [c / b for c in a]]
+    if name == "integer_pow" and 1 <= params["y"] <= 4:
+        return [_power(arguments[0], params["y"])]
+    if name == "square":
+        return [_power(arguments[0], 2)]
+    if name in _ELEMENTWISE:
+        return [_ELEMENTWISE[name](arguments[0])]
+    return _nested(bind, arguments, order)
+
+
+def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order: int) -> list:
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(v: Any) -> Any:
+        return v.val if isinstance(v, jex.Literal) else values[v]
+
+    for eqn in jaxpr.eqns:
+        out = _apply(eqn, [read(v) for v in eqn.invars], order)
+        values.update(zip(eqn.outvars, out, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree, ...]]:
+    """Series in, series out: the Taylor coefficients of fn along polynomial arguments.
+
+    Args:
+      fn: function from pytrees of float arrays to a pytree of float arrays.
+      order: the highest power kept, zero or more.
+
+    Returns:
+      A function that takes, for every argument of fn, a tuple of order + 1 pytrees (the
+      coefficients of t⁰ … t^order) and returns such a tuple for fn's value. Integer and Boolean
+      values are taken at t = 0.
+
+    Raises:
+      ValueError: a bad order, or arguments that are not tuples of order + 1 coefficients.
+
+    >>> t, zero = jnp.array(1.0), jnp.array(0.0)
+    >>> [round(float(c), 4) for c in compose(jnp.exp, 3)((zero, t, zero, zero))]
+    [1.0, 1.0, 0.5, 0.1667]
+    """
+    check_count("order", order, least=0)
+
+    def series(*arguments: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        if any(len(coefficients) != order + 1 for coefficients in arguments):
+            raise ValueError(
+                f"every argument must be a tuple of {order + 1} coefficients, got lengths "
+                f"{[len(coefficients) for coefficients in arguments]}"
+            )
+        closed, shape = jax.make_jaxpr(fn, return_shape=True)(*(c[0] for c in arguments))
+        inputs = [
+            [jnp.asarray(c) for c in column]
+            for coefficients in arguments
+            for column in zip(*map(jax.tree.leaves, coefficients), strict=True)
+        ]
+        outputs = _evaluate(closed.jaxpr, closed.consts, inputs, order)
+        tree = jax.tree.structure(shape)
+        full = [
+            x if isinstance(x, list) else [jnp.asarray(x)] + [jnp.zeros_like(x)] * order
+            for x in outputs
+        ]
+        return tuple(jax.tree.unflatten(tree, [x[k] for x in full]) for k in range(order + 1))
+
+    return series
+
+
+def coefficients(fn: Callable[[Array], PyTree], at: float | Array, order: int) -> tuple:
+    """The Taylor coefficients of a function of one scalar: fn(at), fn'(at), …, fn^{(p)}(at)/p!.
+
+    >>> [round(float(c), 4) for c in coefficients(jnp.tanh, 0.0, 3)]
+    [0.0, 1.0, 0.0, -0.3333]
+    """
+    at = jnp.asarray(at)
+    rest = [jnp.zeros_like(at)] * max(order - 1, 0)
+    line = (at, jnp.ones_like(at), *rest)[: order + 1]
+    return compose(fn, order)(line)
+
+
+def scan_compose(
+    fn: Callable[[Any, PyTree], PyTree], y: PyTree, num_steps: int, order: int
+) -> tuple[PyTree, ...]:
+    """The series in t of y, fn(t, y), fn(t, fn(t, y)), …: `num_steps` compositions at t = 0.
+
+    Returns:
+      A tuple of order + 1 pytrees like y with a leading axis num_steps + 1.
+
+    >>> ys = scan_compose(lambda t, y: y + t * y, jnp.array(1.0), 2, order=2)
+    >>> [[float(c) for c in coefficient] for coefficient in ys]
+    [[1.0, 1.0, 1.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0]]
+    """
+    real = jnp.finfo(jnp.result_type(*jax.tree.leaves(y))).dtype
+    zero, one = jnp.zeros((), real), jnp.ones((), real)
+    clock = (zero, one, *[zero] * max(order - 1, 0))[: order + 1]
+    step = compose(fn, order)
+    still = jax.tree.map(jnp.zeros_like, y)
+    start = (y, *[still] * order)
+
+    def body(state: tuple[PyTree, ...], _: None) -> tuple[tuple[PyTree, ...], Any]:
+        new = step(clock, state)
+        return new, new
+
+    _, later = lax.scan(body, start, None, length=num_steps)
+    return jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), start, later)
