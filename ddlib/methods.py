@@ -239,8 +239,8 @@ def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
     Raises:
       ValueError: a step size that is not positive and finite, or a bad number of steps.
 
-    >>> iterate(euler(lambda y: -y), 0.5, jnp.array(1.0), 3)
-    Array([1.   , 0.5  , 0.25 , 0.125], dtype=float32)
+    >>> iterate(euler(lambda y: -y), 0.5, jnp.array(1.0), 3).tolist()
+    [1.0, 0.5, 0.25, 0.125]
     """
     check_step_size("h", h)
     check_count("num_steps", num_steps, least=0)
