@@ -1,0 +1,43 @@
+"""The book's own code: what notebooks import (`ddbook.page`) and the Sphinx extension.
+
+Nothing heavy is imported here: a notebook that does `from ddbook import page` must not pay for
+Sphinx, and Sphinx must not pay for JAX. The extension's parts:
+
+- `sphinx_pages`: a page is `notebooks/x.py`, shown as its finished run `runs/<profile>/x.ipynb`;
+  downloads of the notebook and of its tables
+- `sphinx_ledger`: the roles `{claim}` and `{measured}`, the ledger page
+- `sphinx_offline`: MathJax beside the pages, nothing fetched from another host
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from sphinx.application import Sphinx
+
+
+def read(text: str) -> NotebookNode:
+    """Return the notebook that a page's text stands for (the reader that MyST-NB calls).
+
+    With the extension loaded, `text` is the JSON that its source-read step swapped in. Anything
+    else is a py:percent source, which is read as a notebook without outputs.
+    """
+    if text.lstrip().startswith("{"):
+        import nbformat
+
+        return nbformat.reads(text, as_version=4)
+    import jupytext
+
+    return jupytext.reads(text, fmt="py:percent")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    from ddbook import sphinx_ledger, sphinx_offline, sphinx_pages
+
+    sphinx_pages.setup(app)
+    sphinx_ledger.setup(app)
+    sphinx_offline.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
