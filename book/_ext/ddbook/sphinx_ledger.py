@@ -296,17 +296,23 @@ def _complaint(role: SphinxRole, text: str) -> tuple[list[nodes.Node], list[node
     return [nodes.inline("", f"[{role.text}]", classes=["ddbook-measured"])], []
 
 
-def _badge(words: str, status: str) -> nodes.Node:
-    return nodes.inline("", words, classes=["ddbook-verdict", verdict_class(status)])
+def _badge(status: str, *inner: nodes.Node) -> nodes.Node:
+    return nodes.inline("", "", *inner, classes=["ddbook-verdict", verdict_class(status)])
 
 
 def _link_to_claim(env: BuildEnvironment, claim_id: str, status: str) -> nodes.Node:
+    # The badge is outside: resolving a reference keeps the words of its content, not the classes.
+    words = nodes.inline("", verdict_words(status))
+    return _badge(status, _reference(env, "ref", anchor(claim_id), words))
+
+
+def _reference(env: BuildEnvironment, kind: str, target: str, words: nodes.Node) -> nodes.Node:
     return addnodes.pending_xref(
         "",
-        _badge(verdict_words(status), status),
+        words,
         refdomain="std",
-        reftype="ref",
-        reftarget=anchor(claim_id),
+        reftype=kind,
+        reftarget=target,
         refexplicit=True,
         refwarn=True,
         refdoc=env.docname,
@@ -339,18 +345,8 @@ class _LedgerBlock(SphinxDirective):
     def page_link(self, notebook: str, words: str) -> nodes.Node:
         """Return a link to a notebook's page, or its words where the book has no such page."""
         page = notebook_page(self.env, notebook)
-        if page is None:
-            return nodes.inline("", words)
-        return addnodes.pending_xref(
-            "",
-            nodes.inline("", words),
-            refdomain="std",
-            reftype="doc",
-            reftarget=f"/{page}",
-            refexplicit=True,
-            refwarn=True,
-            refdoc=self.env.docname,
-        )
+        text = nodes.inline("", words)
+        return text if page is None else _reference(self.env, "doc", f"/{page}", text)
 
 
 class SummaryDirective(_LedgerBlock):
@@ -363,13 +359,17 @@ class SummaryDirective(_LedgerBlock):
         order = {"reproduced": 0, "deviates": 1}
         line = nodes.paragraph(classes=["ddbook-summary"])
         total = len(ledger.claims)
-        line += nodes.Text(f"{total} claim{'' if total == 1 else 's'} judged: " if total else "")
         if not total:
             line += nodes.Text("No claim is on the ledger yet.")
+        else:
+            line += nodes.Text(f"{total} claim{'' if total == 1 else 's'}: ")
         for status in sorted(statuses, key=lambda item: (order.get(item, 2), item)):
             sign, _, words = verdict_words(status).partition(" ")
-            badge = f"{sign} {statuses[status]} {words}"
-            line += _badge(badge, status)
+            count = statuses[status]
+            if count > 1:  # the verb follows its number: 1 deviates, 2 deviate
+                first, space, rest = words.partition(" ")
+                words = {"deviates": "deviate", "needs": "need"}.get(first, first) + space + rest
+            line += _badge(status, nodes.Text(f"{sign} {count} {words}"))
             line += nodes.Text(" ")
         return [line]
 
@@ -403,7 +403,7 @@ class LedgerDirective(_LedgerBlock):
         domain = cast(StandardDomain, self.env.get_domain("std"))
         domain.note_hyperlink_target(name, self.env.docname, name, claim.id)
         head = nodes.paragraph(classes=["ddbook-claim-head"])
-        badge = _badge(verdict_words(status), status)
+        badge = _badge(status, nodes.Text(verdict_words(status)))
         permalink = nodes.reference("", claim.id, refid=name, classes=["ddbook-claim-id"])
         head += [badge, nodes.Text(" "), permalink]
         box += head
@@ -432,7 +432,7 @@ class LedgerDirective(_LedgerBlock):
             record = finding.record
             holds = "holds" if record.holds else "does not hold"
             if record is judged:
-                holds += ", judges"
+                holds += ", decides"
             rows.append(
                 [
                     self.page_link(record.notebook, run_words(finding)),
