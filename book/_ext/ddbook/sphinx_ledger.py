@@ -427,6 +427,7 @@ class LedgerDirective(_LedgerBlock):
     def runs(self, ledger: Ledger, claim_id: str) -> nodes.Node:
         """Return the table of what each run measured."""
         judged = ledger.judge(claim_id).record
+        on_data = any(finding.record.dataset for finding in ledger.findings[claim_id])
         rows: list[list[nodes.Node]] = []
         for finding in ledger.findings[claim_id]:
             record = finding.record
@@ -438,10 +439,10 @@ class LedgerDirective(_LedgerBlock):
                     self.page_link(record.notebook, run_words(finding)),
                     nodes.Text(holds),
                     nodes.Text(measured_text(record.measured)),
-                    nodes.Text(data_words(record)),
+                    *([nodes.Text(data_words(record))] if on_data else []),
                 ]
             )
-        return _table(["Run", "Predicate", "Measured", "Data"], rows)
+        return _table(["Run", "Predicate", "Measured", *(["Data"] if on_data else [])], rows)
 
 
 class HereDirective(_LedgerBlock):

@@ -31,6 +31,7 @@ LOGGER = logging.getLogger(__name__)
 
 SETUP_PROMPT = "{} the set-up: parameters and imports"
 CODE_PROMPT = "{} the code"
+METADATA_KEY = "ddbook-run"  # marks pages that show a run, which their readers may download
 
 
 class Unusable(Exception):
@@ -40,9 +41,9 @@ class Unusable(Exception):
 def setup(app: Sphinx) -> None:
     """Register the page events and the configuration value `ddbook_profile`."""
     app.add_config_value("ddbook_profile", _profile_from_environment, "env", [str])
-    app.connect("config-inited", _say_profile_in_footer)
     app.connect("source-read", _swap_in_run)
     app.connect("html-page-context", _offer_notebook)
+    app.connect("html-page-context", _say_profile_in_footer)
     app.connect("build-finished", _write_tables)
 
 
@@ -50,13 +51,11 @@ def _profile_from_environment(_config: Any) -> str:
     return os.environ.get("DDLIB_PROFILE", "").strip() or "quick"
 
 
-def _say_profile_in_footer(_app: Sphinx, config: Any) -> None:
-    options = config.html_theme_options
-    options.setdefault("extra_footer", "")
-    options["extra_footer"] = (
-        f"{options['extra_footer']}<p>Notebooks on these pages ran with the "
-        f"<em>{config.ddbook_profile}</em> profile.</p>"
-    )
+def _say_profile_in_footer(
+    app: Sphinx, _pagename: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    words = f"<p>The notebooks ran with the <em>{app.config.ddbook_profile}</em> profile.</p>"
+    context["theme_extra_footer"] = (context.get("theme_extra_footer") or "") + words
 
 
 # Source-read: the run takes the place of the source.
@@ -71,6 +70,7 @@ def _swap_in_run(app: Sphinx, docname: str, content: list[str]) -> None:
     app.env.note_dependency(str(products.notebook))
     try:
         notebook = usable_run(products, content[0], source.stem, profile)
+        app.env.metadata[docname][METADATA_KEY] = True
     except Unusable as reason:
         LOGGER.warning("%s", reason, location=docname, type="ddbook", subtype="run")
         notebook = _without_run(content[0], str(reason))
@@ -208,14 +208,14 @@ def _offer_notebook(
     app: Sphinx, pagename: str, _template: str, context: dict[str, Any], doctree: Any
 ) -> None:
     """Write the executed notebook beside the page's source and tell the theme's button."""
-    if doctree is None or not str(app.env.doc2path(pagename)).endswith(".py"):
-        return
-    run = run_of(app, pagename).notebook
-    if not run.is_file():
+    if doctree is None or METADATA_KEY not in app.env.metadata[pagename]:
         return
     target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run, target)
+    notebook = nbformat.read(run_of(app, pagename).notebook, as_version=4)
+    for key in ("input_path", "output_path"):  # where things lie on this machine is no reader's
+        notebook.metadata.get("papermill", {}).pop(key, None)
+    nbformat.write(notebook, target)
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 
