@@ -230,6 +230,16 @@ def test_downloads_lie_beside_the_pages(book):
     assert not list(out.glob("tables/published/**/*.*"))
 
 
+def test_pages_of_sources_that_are_no_more_go(book):
+    book.build()
+    (book.root / "notebooks/games.py").unlink()
+    book.write("book/index.md", "# Start\n\n```{toctree}\nclaims\n```\n")
+    assert book.build() == ""
+    pages = (book.root / "_build/html").rglob("*.html")
+    assert {page.stem for page in pages} >= {"index", "claims"}
+    assert not (book.root / "_build/html/notebooks/games.html").exists()
+
+
 # The ledger.
 
 

@@ -45,6 +45,7 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", _offer_notebook)
     app.connect("html-page-context", _say_profile_in_footer)
     app.connect("build-finished", _write_tables)
+    app.connect("build-finished", _remove_pages_that_are_no_more)
 
 
 def _profile_from_environment(_config: Any) -> str:
@@ -253,3 +254,16 @@ def notebook_page(env: BuildEnvironment, name: str) -> str | None:
     """Return the docname of notebook `name`, or None when the book has no such page."""
     docname = f"notebooks/{name}"
     return docname if docname in env.found_docs else None
+
+
+def _remove_pages_that_are_no_more(app: Sphinx, exception: Exception | None) -> None:
+    """Delete what Sphinx leaves: pages of sources that were renamed or left the contents."""
+    if exception is not None or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    for page in out.rglob("*.html"):
+        docname = page.relative_to(out).with_suffix("").as_posix()
+        # In the root lie the search page and the like; Sphinx's own folders begin with _.
+        ours = "/" in docname and not docname.startswith("_")
+        if ours and docname not in app.env.found_docs:
+            page.unlink()
