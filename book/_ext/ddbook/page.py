@@ -55,6 +55,9 @@ class Table(NamedTuple):
     name: str
     published: bool = False
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self.frame)} rows, {self.label}"
+
 
 class Card:
     """Shows where the numbers of a figure came from, and offers them for download."""

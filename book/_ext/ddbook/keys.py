@@ -1,0 +1,192 @@
+"""What a run depends on, and whether a finished run still stands.
+
+A key holds, in parts that can be named, the notebook's source, the library modules that it
+imports, the page code, its settings, the data at hand and the environment. It is compared with
+the key that the finished run left in `run.json`: content decides, never a file's date, so a fresh
+checkout or a touched file runs nothing again.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ddbook import places, profiles
+from ddlib import claims, results
+
+# Where they are imported from: the kernel will import the same.
+PAGE_CODE = [
+    Path(__file__).with_name("page.py"),
+    *(Path(module.__file__ or "") for module in (places, profiles, claims, results)),
+]
+
+
+def key(
+    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the key of a run of `name` now; `ValueError` for what `profiles.settings` refuses."""
+    settings, _ = profiles.settings(name, profile, overrides, root)
+    source = profiles.check_notebook(root, name)
+    style = root / "book" / "figures.mplstyle"
+    return {
+        "source": _digest(source.read_bytes()),
+        "settings": settings,
+        "library": _library(root, source),
+        "page": {
+            **{path.name: _code(path) for path in PAGE_CODE},
+            style.name: _digest(style.read_bytes()),
+        },
+        "data": data_fingerprint(settings),
+        "environment": {
+            "python": ".".join(map(str, sys.version_info[:2])),
+            "requirements.lock": _digest(_read(root / "requirements.lock")),
+        },
+    }
+
+
+def data_fingerprint(settings: Mapping[str, Any]) -> str | None:
+    """Return the checksum of the data that the settings name, "absent", or None if they don't."""
+    if settings.get("dataset") is None:
+        return None
+    from ddlib import data
+
+    return data.fingerprint(settings["dataset"])
+
+
+def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
+    """Say why a run with key `recorded` does not stand for `current`; nothing if it does.
+
+    >>> reasons({"source": "a", "settings": {"n": 1}}, {"source": "a", "settings": {"n": 2}})
+    ['settings: n was 1, is 2']
+    """
+    if not isinstance(recorded, Mapping):
+        return ["no finished run"]
+    found = []
+    for part, now in current.items():
+        was = recorded.get(part)
+        if was == now or (part == "data" and now == "absent" and was not in (None, "absent")):
+            continue  # a run on real data stands, also where the data has gone since
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            changed = [k for k in {**was, **now} if was.get(k) != now.get(k)]
+            if part == "settings":
+                changed = [f"{k} was {was.get(k)}, is {now.get(k)}" for k in changed]
+            found.append(f"{part}: {', '.join(changed)}")
+        else:
+            found.append(f"{part} changed")
+    return found
+
+
+def stale(root: Path, profile: str, name: str) -> list[str]:
+    """Say why `name` has to run; nothing when its finished run still stands."""
+    made = places.products(root, profile, name)
+    recorded = None
+    if made.notebook.is_file() and made.record.is_file():
+        try:
+            recorded = results.read_json(made.record).get("key")
+        except (ValueError, AttributeError):
+            recorded = None
+    return reasons(recorded, key(root, profile, name))
+
+
+def stamp(path: Path, why: list[str], *products: Path) -> Path:
+    """Date the file `path` after `products` if there is a reason to make them again, else before.
+
+    Snakemake compares dates. Nothing that it compares is under version control: it sees products
+    and these stamps, whose date says what the keys say.
+    """
+    dates = [product.stat().st_mtime_ns for product in products if product.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if why:
+        if not (path.is_file() and dates and path.stat().st_mtime_ns > max(dates)):
+            # The time makes the content new: a newer file of a known checksum moves nothing.
+            path.write_text("\n".join([f"{time.time_ns()}", *why, ""]), encoding="utf-8")
+    else:
+        path.touch()
+        if dates:
+            os.utime(path, ns=(min(dates) - 1, min(dates) - 1))
+    return path
+
+
+def page_key(root: Path, profile: str) -> dict[str, Any]:
+    """Return the key of the built pages, apart from the runs that they show."""
+    kept = (".md", ".py", ".yml", ".yaml", ".bib", ".css", ".js", ".html", ".svg", ".png", ".json")
+    folders = ("book", "notebooks", "results")
+    files = [path for folder in folders for path in sorted((root / folder).rglob("*"))]
+    shown = [path for path in files if path.suffix in (*kept, ".parquet", ".mplstyle")]
+    shown = [path for path in shown if path.is_file() and not path.name.startswith(".")]
+    return {
+        "profile": profile,
+        "pages": {
+            str(path.relative_to(root)): _digest(path.read_bytes())
+            for path in [*shown, root / "_config.yml", root / "requirements.lock"]
+            if path.is_file()
+        },
+    }
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+@functools.cache
+def _code(path: Path) -> str:
+    """Digest what Python code does: comments, docstrings and layout are not part of it."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # the notebook that imports it will say so
+        return _digest(text.encode())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            body[0] = ast.Pass()
+    return _digest(ast.dump(tree).encode())
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _library(root: Path, source: Path) -> dict[str, str]:
+    """Return the digests of the ddlib modules that `source` imports, directly or through others."""
+    folder = root / "ddlib"
+    modules = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    wanted: set[str] = {"__init__"} & set(modules)
+    new = _imports(source, modules)
+    while new - wanted:
+        wanted |= new
+        new = {name for module in new for name in _imports(modules[module], modules)}
+    return {f"{name}.py": _code(modules[name]) for name in sorted(wanted)}
+
+
+def _imports(path: Path, modules: Iterable[str]) -> set[str]:
+    """Return which of the ddlib `modules` the file at `path` imports, anywhere in it."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError:  # an IPython magic, say: then anything may be imported
+        return set(modules)
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = node.level > 0 and path.parent.name == "ddlib"
+            base = ".".join(filter(None, ["ddlib" if inside else "", node.module or ""]))
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    parts = (name.split(".") for name in names)
+    return {part[1] for part in parts if part[0] == "ddlib" and len(part) > 1} & set(modules)
