@@ -101,7 +101,27 @@ def _divide(a: Series, b: Series) -> Series:
     return y
 
 
-_ELEMENTWISE = {"exp": _exp, "log": _log, "tanh": _tanh, "logistic": _logistic}
+def _log1p(x: Series) -> Series:
+    return [jnp.log1p(x[0]), *_log([1 + x[0], *x[1:]])[1:]]
+
+
+def _abs(x: Series) -> Series:  # JAX's convention: slope 0 at 0
+    return [jnp.sign(x[0]) * c for c in x]
+
+
+_ELEMENTWISE = {
+    "abs": _abs,
+    "exp": _exp,
+    "log": _log,
+    "log1p": _log1p,
+    "logistic": _logistic,
+    "tanh": _tanh,
+}
+
+
+def _choose(a: Series, b: Series, first: Array, tie: Array) -> Series:
+    """One of two series by what holds at t = 0; where they tie, JAX's slope is the mean of both."""
+    return [jnp.where(first, x, jnp.where(tie, (x + z) / 2, z)) for x, z in zip(a, b, strict=True)]
 
 
 def _power(x: Series, exponent: int) -> Series:
@@ -190,6 +210,10 @@ def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
     if name == "div":
         a, b = arguments
         return [_divide(full(a), full(b)) if varying[1] else [c / b for c in a]]
+    if name in ("max", "min"):
+        a, b = map(full, arguments)
+        first = a[0] > b[0] if name == "max" else a[0] < b[0]
+        return [_choose(a, b, first, a[0] == b[0])]
     if name == "integer_pow" and 1 <= params["y"] <= 4:
         return [_power(arguments[0], params["y"])]
     if name == "square":
@@ -199,6 +223,17 @@ def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
     return _nested(bind, arguments, order)
 
 
+def _needed(jaxpr: Any) -> list[Any]:
+    """The equations that the outputs depend on: a gradient leaves its loss's value behind."""
+    wanted = {v for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
+    kept = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or wanted.intersection(eqn.outvars):
+            kept.append(eqn)
+            wanted.update(v for v in eqn.invars if not isinstance(v, jex.Literal))
+    return kept[::-1]
+
+
 def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order: int) -> list:
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
@@ -206,7 +241,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order
     def read(v: Any) -> Any:
         return v.val if isinstance(v, jex.Literal) else values[v]
 
-    for eqn in jaxpr.eqns:
+    for eqn in _needed(jaxpr):
         out = _apply(eqn, [read(v) for v in eqn.invars], order)
         values.update(zip(eqn.outvars, out, strict=True))
     return [read(v) for v in jaxpr.outvars]
