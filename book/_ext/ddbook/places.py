@@ -5,6 +5,7 @@ runs/<profile>/<name>.ipynb        executed notebook: there only if the run succ
 runs/<profile>/<name>/             its tables, claims.json, run.json
 runs/variations/<profile>/…        the same for runs with other settings than the profile's
 runs/.partial/<profile>/<name>/    a run under way (or killed): never read
+runs/.stamps/<profile>/<name>      why it has to run, for Snakemake (see `keys.stamp`)
 results/<name>/                    published tables, claims.json, run.json
 """
 
@@ -29,12 +30,13 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 class Products(NamedTuple):
-    """The paths of one run: executed notebook, the failed one, folder, and the folder under way."""
+    """The paths of one run."""
 
     notebook: Path
     failed: Path
     folder: Path
     partial: Path
+    stamp: Path
 
     @property
     def record(self) -> Path:
@@ -64,4 +66,5 @@ def products(root: Path, profile: str, name: str, variation: Mapping[str, Any] =
         failed=base / f"{stem}.failed.ipynb",
         folder=base / stem,
         partial=root / "runs" / ".partial" / base.relative_to(root / "runs") / stem,
+        stamp=root / "runs" / ".stamps" / base.relative_to(root / "runs") / stem,
     )

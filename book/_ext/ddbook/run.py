@@ -219,7 +219,7 @@ def _device(gpu: bool, label: str, log: IO[str]) -> Iterator[dict[str, str]]:
 
     JAX takes most of a GPU's memory when it starts, so a device has one run at a time.
     """
-    candidates = _gpus() if gpu else []
+    candidates = visible_gpus() if gpu else []
     if not candidates:
         # On small games a GPU's launches cost more than they save; JAX_PLATFORMS says otherwise.
         yield {} if "JAX_PLATFORMS" in os.environ or gpu else {"JAX_PLATFORMS": "cpu"}
@@ -245,7 +245,7 @@ def _device(gpu: bool, label: str, log: IO[str]) -> Iterator[dict[str, str]]:
         time.sleep(1)
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")

@@ -1,0 +1,86 @@
+# Every command of this book; `make help` lists them.
+# PROFILE=quick|standard|paper  NB=<notebook>  ARGS="-p key value"  PYTHON=<a Python 3.11 or newer>
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help book run plan test lint format publish gpu clean clean-all
+
+PROFILE ?= quick
+NB ?=
+ARGS ?=
+FORCE ?=
+PYTHON ?= python3 python python3.14 python3.13 python3.12 python3.11
+TARGET ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The environment's stamp carries the lock's checksum: another lock, another stamp.
+STAMP := $(VENV)/.from-$(shell cksum < requirements.lock | tr ' \t' '--')
+SNAKEMAKE = $(BIN)/snakemake --config profile=$(PROFILE) --quiet
+NEED_NB = $(if $(NB),,$(error NB=<notebook> is missing; there are: $(basename $(notdir $(wildcard notebooks/*.py)))))
+
+help: ## list these targets
+	@echo "make <target> [PROFILE=quick|standard|paper] [NB=<notebook>] [ARGS=\"-p key value\"]"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do \
+	  printf '  %-10s %s\n' "$$name" "$$what"; done
+	@echo "notebooks: $(basename $(notdir $(wildcard notebooks/*.py)))"
+
+book: $(STAMP) ## run every notebook whose run is not current, build the HTML, print where it is
+	@$(BIN)/python -m ddbook.report --profile $(PROFILE) --check
+	@status=0; $(SNAKEMAKE) all -- book || status=1; \
+	  $(BIN)/python -m ddbook.report --profile $(PROFILE); exit $$status
+
+run: $(STAMP) ## run one notebook, NB=<name>, after those it needs; ARGS="-p key value" changes settings
+	@$(NEED_NB)$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) --check
+ifeq ($(strip $(ARGS)),)
+	@status=0; $(SNAKEMAKE) all $(if $(FORCE),--force) -- runs/$(PROFILE)/$(NB).ipynb || status=1; \
+	  $(BIN)/python -m ddbook.report --profile $(PROFILE) $(NB); exit $$status
+else
+	@$(SNAKEMAKE) all -- needs_of_$(NB)
+	@$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS)
+endif
+
+plan: $(STAMP) ## say what `make book` would run, and why
+	@$(SNAKEMAKE) host --dry-run -- book
+
+test: $(STAMP) ## all tests; ARGS goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## lay the code out, fix what ruff can fix
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+publish: $(STAMP) ## copy the standard run's tables of NB=<name> to results/
+	@$(NEED_NB)$(BIN)/python -m ddbook.publish $(NB)
+
+gpu: $(STAMP) ## add JAX's NVIDIA plugin, of the locked JAX version, to the environment
+	@version=$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("jax"))') && \
+	  $(BIN)/python -m pip install --quiet "jax[cuda13]==$$version"
+
+clean: ## remove the HTML, the quick runs and caches
+	@rm -rf _build runs/quick runs/.partial runs/.stamps .snakemake .pytest_cache .mypy_cache .ruff_cache
+
+clean-all: clean ## also all other runs and the environment
+	@rm -rf runs $(VENV)
+
+$(STAMP):
+	@python=; for candidate in $(PYTHON); do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  for candidate in $(PYTHON); do $$candidate -V 2>/dev/null | sed "s|^|  $$candidate is |" >&2; done; \
+	  echo "error: Python 3.11 or newer is needed, and none of these is: $(PYTHON)." \
+	    "Name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  rm -rf $(VENV); $$python -m venv $(VENV) || exit 1; fi
+	@echo "Installing what requirements.lock names into $(VENV) (minutes, the first time)"
+	@rm -f $(VENV)/.from-*
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,86 @@
+# What has to run, in which order, and no more: `make plan` (or `snakemake -n`) says why.
+#
+# A notebook's source, the library, the settings, the data and the environment are no inputs here:
+# their dates say nothing after a checkout. `ddbook.keys` compares their content with the finished
+# run's and moves the date of a stamp file, which is the input. So a run made by hand, by this file
+# or on another machine counts alike, and `rerun-triggers` is mtime alone.
+#
+#     snakemake --config profile=standard                    # the book of the standard profile
+#     snakemake --config profile=standard runs/standard/dirac_gan.ipynb
+#     snakemake --executor slurm --jobs 20 --config profile=paper notebooks
+
+import os
+import sys
+
+from ddbook import build, keys, places, profiles, run
+
+ROOT = places.root()
+PROFILE = config.get("profile", "quick")
+profiles.check_profile(PROFILE)
+NAMES = list(places.sources(ROOT))
+THREADS = min(2, os.cpu_count() or 1)
+
+# A GPU job a device; without one, the heavy jobs come one after another.
+workflow.global_resources.setdefault("gpu", max(1, len(run.visible_gpus())))
+
+
+def relative(path):
+    return os.path.relpath(path, ROOT)
+
+
+def notebook(name):
+    return relative(places.products(ROOT, PROFILE, name).notebook)
+
+
+localrules:
+    book,
+    notebooks,
+
+
+rule book:
+    input:
+        runs=[notebook(name) for name in NAMES],
+        stamp=relative(build.stamp(ROOT, PROFILE)),
+    output:
+        html="_build/html/index.html",
+        record=relative(build.record(ROOT)),
+    message:
+        "The HTML is built"
+    shell:
+        "{sys.executable:q} -m ddbook.build --profile {PROFILE}"
+
+
+rule notebooks:
+    input:
+        [notebook(name) for name in NAMES],
+
+
+for name in NAMES:
+    made = places.products(ROOT, PROFILE, name)
+    header = profiles.header(places.sources(ROOT)[name])
+    why = keys.stale(ROOT, PROFILE, name)
+
+    rule:
+        name:
+            name
+        input:
+            stamp=relative(keys.stamp(made.stamp, why, made.record, made.notebook)),
+            needs=[notebook(needed) for needed in header.needs],
+        output:
+            notebook=relative(made.notebook),
+            record=relative(made.record),
+        params:
+            notebook=name,
+        message:
+            f"{name} ({PROFILE}) runs: {'; '.join(why) or 'what it needs is new'}"
+        threads: THREADS
+        resources:
+            gpu=int(header.gpu and PROFILE != "quick"),
+        shell:
+            "{sys.executable:q} -m ddbook.run {params.notebook} --profile {PROFILE}"
+
+    rule:
+        name:
+            f"needs_of_{name}"
+        input:
+            [notebook(needed) for needed in header.needs],

@@ -1,0 +1,73 @@
+"""Build the HTML from pages and finished runs: `python -m ddbook.build --profile quick`.
+
+Strictly: a warning fails the build. What a failed or killed build left is thrown away before the
+next, since Sphinx would not warn a second time about a page that it has read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddbook import keys, places, profiles
+from ddlib import results
+
+
+def record(root: Path) -> Path:
+    """Return the file that says from what the HTML was built; there only if that succeeded."""
+    return root / "_build" / "html.json"
+
+
+def index(root: Path) -> Path:
+    """Return the first page."""
+    return root / "_build" / "html" / "index.html"
+
+
+def stamp(root: Path, profile: str) -> Path:
+    """Date the stamp of the HTML by whether pages, extension or profile have changed."""
+    try:
+        recorded = results.read_json(record(root))
+    except (OSError, ValueError):
+        recorded = None
+    why = keys.reasons(recorded, keys.page_key(root, profile))
+    return keys.stamp(root / "runs" / ".stamps" / "html", why, record(root), index(root))
+
+
+def build(root: Path, profile: str) -> int:
+    """Build the HTML and return the exit status of Jupyter Book."""
+    profiles.check_profile(profile)
+    output = root / "_build"
+    if record(root).is_file():
+        record(root).unlink()
+    else:
+        for folder in ("html", ".doctrees"):
+            shutil.rmtree(output / folder, ignore_errors=True)
+    key = keys.page_key(root, profile)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-q"]
+    strictly = ["--toc", "book/_toc.yml", "-W", "-n", "--all"]
+    status = subprocess.run(
+        [*command, *strictly], cwd=root, env={**os.environ, "DDLIB_PROFILE": profile}
+    ).returncode
+    if status == 0:
+        results.write_json(key, record(root))
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ddbook.build", description=__doc__)
+    parser.add_argument("--profile", default="quick")
+    try:
+        return build(places.root(), parser.parse_args(arguments).profile)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

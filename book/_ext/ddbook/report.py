@@ -1,0 +1,84 @@
+"""The table after a batch: `python -m ddbook.report --profile quick`."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddbook import build, keys, places, profiles, run
+from ddlib import claims, results
+
+
+def rows(root: Path, profile: str, names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Return for each notebook its name, seconds, claims judged, and status."""
+    ledger = claims.load(root / "book" / "claims.yml")
+    found = []
+    for name in names:
+        made = places.products(root, profile, name)
+        why = keys.stale(root, profile, name)
+        seconds, judged = "", ""
+        if made.notebook.is_file() and made.record.is_file():
+            seconds = f"{results.read_json(made.record)['seconds']:.1f}"
+            judged = _judged(made.claims, ledger)
+        if made.failed.is_file():
+            status = f"FAILED: {made.failed.relative_to(root)}"
+        elif why == ["no finished run"]:
+            status = "not run"
+        elif why:
+            status = f"out of date ({'; '.join(why)})"
+        else:
+            status = "done"
+        found.append((name, seconds, judged, status))
+    return found
+
+
+def _judged(path: Path, ledger: dict[str, claims.Claim]) -> str:
+    if not path.is_file():
+        return "none"
+    records = claims.read_records(results.read_json(path), str(path))
+    known = [ledger[record.id] for record in records if record.id in ledger]
+    count = collections.Counter(claims.judge(claim, records).status for claim in known)
+    order = sorted(count, key=lambda status: (status not in claims.VERDICTS, status))
+    return ", ".join(f"{count[status]} {status}" for status in order) or "none"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, and where the book is if it is built."""
+    parser = argparse.ArgumentParser(prog="python -m ddbook.report", description=__doc__)
+    parser.add_argument("names", nargs="*", help="notebooks; default: all, and the book")
+    parser.add_argument("--profile", default="quick")
+    parser.add_argument(
+        "--check", action="store_true", help="check sources and settings, say what is to run"
+    )
+    options = parser.parse_args(arguments)
+    root = places.root()
+    try:
+        profiles.check_profile(options.profile)
+        for name in options.names:
+            profiles.check_notebook(root, name)
+        if options.check:
+            for name in options.names or places.sources(root):
+                run.check(name, options.profile, {}, root)
+                if why := keys.stale(root, options.profile, name):
+                    print(f"{name} ({options.profile}) will run: {'; '.join(why)}", flush=True)
+            return 0
+        table = rows(root, options.profile, options.names or list(places.sources(root)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    head = ("notebook", "seconds", "claims judged", f"status ({options.profile})")
+    widths = [max(len(row[column]) for row in [head, *table]) for column in range(3)]
+    print()
+    for name, seconds, judged, status in [head, *table]:
+        print(f"{name:<{widths[0]}}  {seconds:>{widths[1]}}  {judged:<{widths[2]}}  {status}")
+    if not options.names:
+        built = build.record(root).is_file()
+        print(f"\n{build.index(root)}" if built else "\nThe HTML is not built.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
