@@ -240,8 +240,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], provenance: Provenance) -> None:
     """Write a tidy table and its provenance as one Parquet file, atomically.
 
-    One row an observation, one column a variable: a named or non-default index is refused, since
-    it would be lost.
+    One row an observation, one column a variable: an index that says something (a named one, or
+    one of other things than row numbers) is refused, since it would be lost.
     """
     import pandas as pd
     import pyarrow as pa
@@ -250,10 +250,9 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], provenance: P
     unnamed = [column for column in frame.columns if not isinstance(column, str)]
     if unnamed or not frame.columns.is_unique:
         raise ValueError(f"frame: columns need distinct names (strings), not {list(frame.columns)}")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(
-            f"frame: its index {frame.index.names} would be lost; reset_index() makes it a column"
-        )
+    names = [name for name in frame.index.names if name is not None]
+    if names or not pd.api.types.is_integer_dtype(frame.index):
+        raise ValueError(f"frame: its index {names} would be lost; reset_index() makes it a column")
     table = pa.Table.from_pandas(frame, preserve_index=False)
     record = json.dumps(plain(dataclasses.asdict(provenance)), ensure_ascii=False, allow_nan=False)
     table = table.replace_schema_metadata(

@@ -1,0 +1,176 @@
+"""Who may judge a claim, and what a ledger refuses."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+
+from ddlib import claims
+
+ROOT = Path(__file__).parents[1]
+ENTRY = {
+    "id": "dd-4",
+    "paper": "DD",
+    "place": "Figure 4",
+    "statement": "…",
+    "predicate": "…",
+    "profile": "standard",
+    "dataset": "mnist",
+    "verdict": "reproduced",
+}
+MNIST = {"name": "mnist", "checksum": "00", "stand_in": False}
+DIGITS = {"name": "digits", "checksum": "11", "stand_in": True}
+
+
+def claim(**changes):
+    return claims.parse([{**ENTRY, **changes}])["dd-4"]
+
+
+def record(profile="standard", holds=True, dataset=MNIST, created="2026-01-01", id="dd-4"):
+    return claims.Record(id, holds, {"x": 1.0}, profile, dataset, "demo", created)
+
+
+def test_the_book_s_claims_are_valid():
+    claims.load(ROOT / "book" / "claims.yml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"verdit": "reproduced"},
+            r"claim 1 \(dd-4\): unknown field 'verdit' \(did you mean 'verdict",
+        ),
+        ({"profile": "standart"}, "profile 'standart' .did you mean 'standard'.*paper would do"),
+        ({"paper": "XX"}, "DD, PF, ours would do"),
+        ({"verdict": "yes"}, "reproduced, deviates would do"),
+        ({"statement": ""}, "lacks statement"),
+        ({"statement": 3}, "statement must be text, not 3"),
+        ({"dataset": []}, "dataset must be text"),
+        ({"dataset": [1]}, "dataset must be text"),
+    ],
+)
+def test_a_bad_entry_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        claims.parse([{**ENTRY, **changes}])
+
+
+def test_a_missing_field_a_double_id_and_a_wrong_shape_are_named(tmp_path):
+    without = {key: value for key, value in ENTRY.items() if key != "predicate"}
+    with pytest.raises(ValueError, match="lacks predicate"):
+        claims.parse([without])
+    with pytest.raises(ValueError, match=r"claim 2 \(dd-4\): the id stands twice"):
+        claims.parse([ENTRY, ENTRY])
+    with pytest.raises(ValueError, match="a list of claims is wanted"):
+        claims.parse({"dd-4": ENTRY})
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump([ENTRY]) + "]")
+    with pytest.raises(ValueError, match=r"claims\.yml is not YAML"):
+        claims.load(path)
+
+
+@pytest.mark.parametrize(
+    ("records", "status"),
+    [
+        ([], "needs standard"),
+        ([record("quick")], "needs standard"),
+        ([record(id="another")], "needs standard"),
+        ([record(dataset=DIGITS)], "needs data mnist"),
+        ([record(dataset=None)], "needs data mnist"),
+        ([record(dataset={**MNIST, "stand_in": True})], "needs data mnist"),
+        ([record(dataset={"name": "mnist"})], "needs data mnist"),
+        ([record()], "reproduced"),
+        ([record(holds=False)], "deviates"),
+        ([record("paper", holds=False)], "deviates"),
+    ],
+)
+def test_only_a_large_enough_run_on_real_data_judges(records, status):
+    verdict = claims.judge(claim(), records)
+    assert verdict.status == status
+    assert (verdict.record is None) == status.startswith("needs")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_largest_profile_decides_then_the_newest_run(reverse):
+    old, new = record(created="2026-01-01"), record(created="2026-02-01", holds=False)
+    paper = record("paper", created="2025-01-01")
+    for records, decides in (([old, new], new), ([old, new, paper], paper)):
+        ordered = records[::-1] if reverse else records
+        assert claims.judge(claim(), ordered).record is decides
+
+
+def test_any_of_several_datasets_will_do():
+    either = claim(dataset=["cifar10", "mnist"])
+    assert claims.judge(either, [record()]).status == "reproduced"
+    assert claims.judge(either, [record(dataset=DIGITS)]).status == "needs data cifar10 or mnist"
+
+
+def test_a_claim_without_data_may_be_judged_on_any():
+    assert claims.judge(claim(dataset=None), [record(dataset=DIGITS)]).status == "reproduced"
+
+
+def ledger(**options):
+    return claims.Ledger({"dd-4": claim()}, notebook="demo", profile="quick", **options)
+
+
+def test_what_is_measured_becomes_plain():
+    measured = {"slope": jnp.float32(2.5), "n": np.int64(3), "stable": np.bool_(True), "at": "end"}
+    book = ledger()
+    found = book.record("dd-4", jnp.asarray(True), {**measured, "worst": math.inf})
+    assert found.holds is True
+    assert found.measured == {"slope": 2.5, "n": 3, "stable": True, "at": "end", "worst": math.inf}
+    assert [type(value) for value in found.measured.values()] == [float, int, bool, str, float]
+    assert claims.read_records(book.as_dict()) == [found]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dd-5", True, {"x": 1}), "no claim 'dd-5' .did you mean 'dd-4'"),
+        (("dd-4", 1, {"x": 1}), "True or False is wanted"),
+        (("dd-4", True, {}), "needs what was measured"),
+        (("dd-4", True, 3.0), "needs what was measured"),
+        (("dd-4", True, {"x": [1, 2]}), r"has x = \[1, 2\]"),
+        (("dd-4", True, {"x": None}), "has x = None"),
+    ],
+)
+def test_a_bad_record_is_refused_and_leaves_no_trace(arguments, message):
+    book = ledger()
+    with pytest.raises(ValueError, match=message):
+        book.record(*arguments)
+    assert book.records == []
+
+
+def test_a_claim_is_recorded_once_unless_by_hand():
+    book = ledger()
+    book.record("dd-4", True, {"x": 1})
+    with pytest.raises(ValueError, match="recorded already"):
+        book.record("dd-4", False, {"x": 2})
+    again = ledger(replace=True)
+    again.record("dd-4", True, {"x": 1})
+    again.record("dd-4", False, {"x": 2})
+    assert [found.measured for found in again.records] == [{"x": 2}]
+
+
+def test_records_rest_on_the_data_that_was_set_last_and_are_handed_on():
+    seen = []
+    book = claims.Ledger(
+        {name: dataclasses.replace(claim(), id=name) for name in "ab"},
+        notebook="demo",
+        profile="quick",
+        on_record=lambda own: seen.append(len(own.records)),
+    )
+    book.record("a", True, {"x": 1})
+    book.dataset = DIGITS
+    book.record("b", True, {"x": 1})
+    assert [found.dataset for found in book.records] == [None, DIGITS]
+    assert seen == [1, 2]
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(ValueError, match=r"profile 'quik' .did you mean 'quick'"):
+        claims.Ledger({}, notebook="demo", profile="quik")
