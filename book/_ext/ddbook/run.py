@@ -295,15 +295,15 @@ def _report(
 
     `said` is what is known when no cell has an exception, since the kernel died.
     """
-    started = [c for c in notebook.cells if (c.metadata.get("papermill") or {}).get("start_time")]
+    code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    started = [c for c in code if (c.metadata.get("papermill") or {}).get("start_time")]
     where, lines = "its kernel, before the first cell", []
     if started:
         cell = started[-1]  # papermill stops at the first that fails
         text, first = source.read_text(encoding="utf-8"), cell.source.strip().partition("\n")[0]
         at = text.find(cell.source)
         line = f":{text.count(chr(10), 0, at) + 1}" if at >= 0 else ""
-        number = cell.get("execution_count") or "*"
-        where = f"cell [{number}], {_relative(source, root)}{line}: {first[:60]}"
+        where = f"cell [{len(started)}], {_relative(source, root)}{line}: {first[:60]}"
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 lines = "\n".join(output.traceback).splitlines()
@@ -358,7 +358,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a notebook from the command line; return the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the kernel goes too
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the kernel goes too
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
         pairs = (parameter.partition("=") for parameter in options.parameter)
@@ -380,6 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was whole stays, the rest will run again", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, former)
     return 0
 
 

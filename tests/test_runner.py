@@ -1,0 +1,792 @@
+"""Profiles, keys, `page.open` and the runner, on a small book in a temporary folder.
+
+A kernel's start takes seconds: the tests share one run that succeeds and one that is killed.
+"""
+
+import fcntl
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
+import pytest
+from ddbook import build, keys, page, places, profiles, publish, report, run
+
+from ddlib import results
+from ddlib.claims import PROFILES
+
+ROOT = Path(__file__).parents[1]
+
+SOURCE = """\
+# ---
+# jupyter:
+#   ddbook: {needs: []}
+# ---
+
+# %% [markdown]
+# # A demonstration
+
+# %% tags=["parameters"]
+profile = "quick"
+num_seeds = None
+rates = None
+mode = None
+
+# %% tags=["hide-input"]
+from ddbook import page
+
+run = page.open("demo", profile, num_seeds=num_seeds, rates=rates, mode=mode)
+s = run.settings
+
+# %%
+import os, sys, time
+import matplotlib.pyplot as plt
+import pandas as pd
+
+run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": 1.0}))
+run.claims.record("demo-holds", True, {"loss": 1.0})
+run.progress(3, 3, "done")
+plt.plot([1, 2])
+print(sys.executable, os.environ["PYTHONHASHSEED"], os.environ.get("JAX_PLATFORMS"), os.getcwd())
+
+# %%
+if s.mode == "fail":
+    raise RuntimeError("what went wrong")
+if s.mode == "die":
+    os.kill(os.getpid(), 9)
+if s.mode == "wait":
+    print(os.getpid(), flush=True)
+    open(os.environ["DDBOOK_FOLDER"] + "/pid", "w").write(str(os.getpid()))
+    time.sleep(60)
+"""
+SECTION = {"num_seeds": 3, "rates": [0.1, 0.2], "mode": "go"}
+CLAIM = """
+- {id: demo-holds, paper: ours, place: here, statement: s, predicate: p, profile: quick,
+   verdict: reproduced}
+- {id: demo-large, paper: ours, place: here, statement: s, predicate: p, profile: standard,
+   verdict: reproduced}
+"""
+
+
+def make_book(root: Path, source: str = SOURCE) -> Path:
+    """Write the least that the runner needs: notebooks, profiles, claims, style."""
+    for folder in ("notebooks", "profiles", "book", "ddlib"):
+        (root / folder).mkdir(parents=True)
+    (root / "notebooks" / "demo.py").write_text(source)
+    reader = source.replace('"demo"', '"reader"').replace("needs: []", "needs: [demo]")
+    (root / "notebooks" / "reader.py").write_text(reader.replace("demo-holds", "demo-large"))
+    for profile in PROFILES:
+        content = json.dumps({"demo": SECTION, "reader": SECTION})
+        (root / "profiles" / f"{profile}.yaml").write_text(content)
+    (root / "book" / "claims.yml").write_text(CLAIM)
+    shutil.copy(ROOT / "book" / "figures.mplstyle", root / "book")
+    return root
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A book of its own for one test; this process's `page.open` works in it."""
+    monkeypatch.setenv("DDBOOK_ROOT", str(tmp_path / "repo"))
+    for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD"):
+        monkeypatch.delenv(name, raising=False)
+    return make_book(tmp_path / "repo")
+
+
+def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Products:
+    """Leave what a finished run leaves, without a kernel."""
+    made = places.products(root, profile, name)
+    made.folder.mkdir(parents=True)
+    key = keys.key(root, profile, name)
+    record = {"notebook": name, "profile": profile, "settings": key["settings"]}
+    results.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
+    made.notebook.write_text("{}")
+    return made
+
+
+def in_book(root: Path, *command: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command in the book's folder."""
+    environment = {**os.environ, "DDBOOK_ROOT": str(root)}
+    return subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+# Profiles
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_seed": 2}, "demo has no 'num_seed' (did you mean 'num_seeds'?)"),
+        ({"num_seeds": 0}, "num_seeds = 0; a positive number such as 3"),
+        ({"num_seeds": 2.0}, "num_seeds = 2.0; an integer such as 3"),
+        ({"num_seeds": True}, "num_seeds = True; an integer"),
+        ({"num_seeds": "3"}, "num_seeds = '3'; an integer"),
+        ({"rates": 0.1}, "rates = 0.1; a list such as [0.1, 0.2]"),
+        ({"rates": []}, "rates = []; a list"),
+        ({"rates": [0.1, -0.1]}, "rates[1] = -0.1; a positive number"),
+        ({"rates": [0.1, float("nan")]}, "rates[1] = nan; a finite number"),
+        ({"rates": [float("inf")]}, "rates[0] = inf; a finite number"),
+        ({"rates": ["0.1"]}, "rates[0] = '0.1'; a number"),
+        ({"mode": 3}, "mode = 3; text such as 'go'"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_what_would_do(overrides, message, book):
+    with pytest.raises(ValueError) as caught:
+        profiles.settings("demo", "quick", overrides, book)
+    assert str(caught.value).startswith(f"parameter: {message}")
+
+
+def test_good_overrides_take_the_profile_s_kind(book):
+    given = {"num_seeds": None, "rates": (1, 0.5)}
+    settings, variation = profiles.settings("demo", "quick", given, book)
+    assert settings == {"num_seeds": 3, "rates": [1.0, 0.5], "mode": "go"}
+    assert all(isinstance(rate, float) for rate in settings["rates"])
+    assert variation == {"rates": [1.0, 0.5]}
+    assert profiles.settings("demo", "quick", {"rates": [0.1, 0.2]}, book)[1] == {}
+
+
+def test_a_value_that_is_not_positive_lets_others_be_so(book):
+    content = {"demo": {**SECTION, "strength": 0.0, "signs": [-1.0, 1.0]}, "reader": SECTION}
+    (book / "profiles" / "quick.yaml").write_text(json.dumps(content))
+    given = {"strength": -2, "signs": [-3]}
+    assert profiles.settings("demo", "quick", given, book)[1] == {"strength": -2.0, "signs": [-3.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "message"),
+    [
+        ("demp", "quick", "notebook: no 'demp' (did you mean 'demo'?); there are: demo, reader"),
+        ("demo", "quik", "profile: no 'quik' (did you mean 'quick'?); there are: quick, standard"),
+        ("../demo", "quick", "notebook: no '../demo'"),
+    ],
+)
+def test_an_unknown_notebook_or_profile_is_named(name, profile, message, book):
+    with pytest.raises(ValueError) as caught:
+        profiles.settings(name, profile, {}, book)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("demo: [1]", "settings (possibly {}) are wanted"),
+        ("demo: {h: .inf}", "demo: h is inf; a finite number"),
+        ("demo: {profile: quick}", "'profile' cannot name a setting"),
+        ("demo: {h: {a: 1}}", "demo: h is {'a': 1}"),
+        ("demo: {h: ", "not YAML"),
+    ],
+)
+def test_a_bad_profile_is_named(content, message, book):
+    (book / "profiles" / "quick.yaml").write_text(content)
+    with pytest.raises(ValueError) as caught:
+        profiles.read(book, "quick")
+    assert "quick.yaml: " in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "+1e-3", "0.1e-2", ".1e-2", "1.e-3"])
+def test_exponents_are_numbers(text):
+    assert profiles.load_yaml(f"h: {text}") == {"h": 0.001}
+
+
+@pytest.mark.parametrize("text", ["1e-3x", "e3", "v1e"])
+def test_words_with_an_e_are_words(text):
+    assert profiles.load_yaml(f"h: {text}") == {"h": text}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_seeds = None\n", "", "lacks num_seeds"),
+        ("mode = None", "mode = None\nextra = None", "extra are in no profile"),
+        ("num_seeds = None", "num_seeds = 5", "num_seeds must be None"),
+        ('tags=["parameters"]', "", 'one cell `# %% tags=["parameters"]` is wanted, not 0'),
+        ("mode = None", "print()", "may only assign"),
+    ],
+)
+def test_a_parameters_cell_that_differs_from_the_profile_is_refused(old, new, message, book):
+    source = book / "notebooks" / "demo.py"
+    source.write_text(SOURCE.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:
+        run.check("demo", "quick", {}, book)
+    assert message in str(caught.value)
+    assert not (book / "runs").exists()
+
+
+def test_a_header_says_what_a_notebook_needs(book):
+    assert profiles.header(book / "notebooks" / "reader.py") == (["demo"], False)
+    source = book / "notebooks" / "demo.py"
+    for header, message in (
+        ("{needs: [demp]}", "needs no 'demp' (did you mean 'demo'?)"),
+        ("{need: []}", "ddbook has no 'need' (did you mean 'needs'?)"),
+        ("{needs: demo}", "needs: [names]"),
+    ):
+        source.write_text(SOURCE.replace("{needs: []}", header))
+        with pytest.raises(ValueError) as caught:
+            profiles.header(source)
+        assert message in str(caught.value)
+    source.write_text(SOURCE.replace("{needs: []}", "{gpu: true}"))
+    assert profiles.header(source) == ([], True)
+
+
+NOTEBOOKS = sorted(places.sources(ROOT))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_stands_in_every_profile_with_the_same_settings(name):
+    sections = {profile: profiles.read(ROOT, profile)[name] for profile in PROFILES}
+    quick = sections["quick"]
+    for profile, section in sections.items():
+        assert list(section) == list(quick), profile
+        run.check(name, profile, section, ROOT)
+        # each profile's values would do as overrides of quick: the kinds agree
+        profiles.settings(name, "quick", section, ROOT)
+
+
+# Keys
+
+
+def test_comments_docstrings_and_layout_of_the_library_are_no_change(tmp_path):
+    path = tmp_path / "x.py"
+    before, after = (
+        'def f(x):\n    """A."""\n    return 2*x\n',
+        "def f(x):  # B\n    return (2 * x)\n",
+    )
+    digests = []
+    for text in (before, after, after.replace("2", "3")):
+        path.write_text(text)
+        keys._code.cache_clear()
+        digests.append(keys._code(path))
+    assert digests[0] != digests[2]
+    path.write_text(before.replace("A.", "Another."))
+    keys._code.cache_clear()
+    assert keys._code(path) == digests[0]
+
+
+def test_a_run_depends_on_the_modules_that_it_imports_and_on_no_other(book):
+    library = {
+        "__init__": "",
+        "a": "from ddlib import b",
+        "b": "def f():\n    from . import c",
+        "c": "x = 1",
+        "other": "x = 1",
+    }
+    for name, text in library.items():
+        (book / "ddlib" / f"{name}.py").write_text(text)
+    source = book / "notebooks" / "demo.py"
+    source.write_text(SOURCE + "\nfrom ddlib.a import b\n")
+    assert list(keys.key(book, "quick", "demo")["library"]) == [
+        "__init__.py",
+        "a.py",
+        "b.py",
+        "c.py",
+    ]
+    source.write_text(SOURCE + "\n%matplotlib inline\n")  # cannot be parsed: all of them
+    assert "other.py" in keys.key(book, "quick", "demo")["library"]
+
+
+def test_what_changed_is_named(book, monkeypatch):
+    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+    finish(book)
+    assert keys.stale(book, "quick", "demo") == []
+    (book / "book" / "figures.mplstyle").write_text("")
+    (book / "requirements.lock").write_text("jax==9")
+    (book / "ddlib" / "a.py").write_text("x = 1")
+    (book / "notebooks" / "demo.py").write_text(SOURCE + "\nimport ddlib.a")
+    content = {"demo": {**SECTION, "num_seeds": 9}, "reader": SECTION}
+    (book / "profiles" / "quick.yaml").write_text(json.dumps(content))
+    assert keys.stale(book, "quick", "demo") == [
+        "source changed",
+        "settings: num_seeds was 3, is 9",
+        "library: a.py",
+        "page: figures.mplstyle",
+        "environment: requirements.lock",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "stale"),
+    [
+        ("00", "00", 0),
+        ("00", "absent", 0),
+        ("absent", "00", 1),
+        ("00", "11", 1),
+        ("absent", "absent", 0),
+    ],
+)
+def test_a_run_on_real_data_stands_where_the_data_has_gone(was, now, stale):
+    assert len(keys.reasons({"data": was}, {"data": now})) == stale
+
+
+def test_a_damaged_record_is_no_finished_run(book):
+    made = finish(book)
+    made.record.write_text('{"key": ')
+    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+
+
+def test_a_stamp_is_newer_than_what_must_be_made_again(tmp_path):
+    stamp, product = tmp_path / "deep" / "stamp", tmp_path / "product"
+    product.write_text("")
+    os.utime(product, ns=(10**18, 10**18))
+
+    def newer() -> bool:
+        return stamp.stat().st_mtime_ns > product.stat().st_mtime_ns
+
+    keys.stamp(stamp, [], product)
+    assert not newer()
+    keys.stamp(stamp, ["source changed"], product)
+    assert newer() and "source changed" in stamp.read_text()
+    before = stamp.read_text()
+    keys.stamp(stamp, ["source changed"], product)
+    assert stamp.read_text() == before  # it says so already
+    keys.stamp(stamp, [], product)
+    assert not newer()
+    keys.stamp(stamp, ["source changed"], product)
+    assert stamp.read_text() != before  # or Snakemake would know the content, and not run
+
+
+def test_a_page_s_text_changes_the_html_and_a_date_does_not(book):
+    (book / "book" / "index.md").write_text("# A")
+    before = keys.page_key(book, "quick")
+    os.utime(book / "book" / "index.md", ns=(1, 1))
+    assert keys.page_key(book, "quick") == before
+    assert keys.page_key(book, "standard") != before
+    (book / "book" / "index.md").write_text("# B")
+    assert keys.reasons(before, keys.page_key(book, "quick")) == ["pages: book/index.md"]
+
+
+# The page that a notebook opens
+
+
+def dataset(stand_in: bool) -> SimpleNamespace:
+    return SimpleNamespace(name="digits", checksum="0123", stand_in=stand_in)
+
+
+def test_a_page_opened_by_hand_writes_in_place_and_is_no_finished_run(book):
+    made = finish(book)
+    opened = page.open("demo", "quick", num_seeds=None)
+    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+    frame = pd.DataFrame({"seed": [4, 2, 4], "loss": [1.0, 2.0, 3.0]})
+    saved = opened.save("curve", frame)
+    assert saved.provenance.seeds == [2, 4] and saved.provenance.parameters == SECTION
+    assert (made.folder / "curve.parquet").is_file()
+    for _ in range(2):  # a cell is run again
+        opened.claims.record("demo-holds", True, {"loss": 1.0})
+    assert len(results.read_json(made.claims)["records"]) == 1
+    pd.testing.assert_frame_equal(page.open("reader", "quick").load("curve", "demo").frame, frame)
+
+
+def test_other_settings_have_a_place_of_their_own(book):
+    made = finish(book)
+    page.open("demo", "quick", num_seeds=5).save("curve", pd.DataFrame({"x": [1]}))
+    assert keys.stale(book, "quick", "demo") == [] and not list(made.folder.glob("*.parquet"))
+    assert len(list((book / "runs" / "variations" / "quick").glob("demo-*/curve.parquet"))) == 1
+
+
+def test_a_missing_table_says_which_there_are_and_how_to_make_it(book):
+    opened = page.open("demo", "standard")
+    opened.save("curve", pd.DataFrame({"x": [1]}))
+    with pytest.raises(FileNotFoundError, match=r"no table 'curv' \(did you mean 'curve'\?\)"):
+        opened.load("curv")
+    with pytest.raises(FileNotFoundError, match="`make run NB=reader PROFILE=standard` makes it"):
+        opened.load("curve", "reader")
+    with pytest.raises(ValueError, match="no 'readr'"):
+        opened.load("curve", "readr")
+    with pytest.raises(ValueError, match="is no name"):
+        opened.save("../curve", pd.DataFrame())
+    assert opened.published("curve") is None
+
+
+def test_data_marks_what_is_saved_and_recorded_after_it(book):
+    opened = page.open("demo", "quick")
+    before = opened.save("before", pd.DataFrame({"x": [1]}))
+    opened.uses(dataset(stand_in=True))
+    after = opened.save("after", pd.DataFrame({"x": [1]}))
+    assert before.provenance.dataset is None and after.provenance.dataset["stand_in"] is True
+    assert after.label == "quick profile, stand-in data"
+    assert opened.claims.record("demo-holds", True, {"x": 1}).dataset["stand_in"] is True
+    other = page.open("reader", "quick")
+    other.uses(opened.load("after"))
+    assert other.claims.record("demo-holds", True, {"x": 1}).dataset["checksum"] == "0123"
+
+
+def test_a_card_tells_data_labels_and_links_and_escapes_them(book):
+    opened = page.open("demo", "quick", mode="<b>")
+    opened.uses(dataset(stand_in=True))
+    opened.save("curve", pd.DataFrame({"x": [1, 2]}))
+    shown = opened.card()._repr_html_()
+    assert "stand-in data: digits" in shown and "curve, 2 rows" in shown
+    assert 'href="../tables/quick/demo/curve.parquet"' in shown
+    assert 'href="../tables/quick/demo/curve.csv"' in shown
+    assert "<b>" not in shown and "&lt;b&gt;" in shown
+    assert opened.card("curve")._repr_html_() == shown
+    assert opened.card(None, "curve")._repr_html_() == shown
+
+
+def test_a_published_table_is_labelled_and_linked_as_such(book):
+    page.open("demo", "standard").save("curve", pd.DataFrame({"x": [1]}))
+    (book / "results" / "demo").mkdir(parents=True)
+    folder = places.products(book, "standard", "demo").folder
+    shutil.copy(folder / "curve.parquet", book / "results" / "demo")
+    opened = page.open("demo", "quick")
+    table = opened.published("curve")
+    assert table is not None and table.label == "standard profile, published"
+    assert "../tables/published/demo/curve.csv" in opened.card(table)._repr_html_()
+
+
+def test_progress_says_a_line_now_and_then_and_always_the_last(book, monkeypatch):
+    read, write = os.pipe()
+    monkeypatch.setenv("DDBOOK_LOG_FD", str(write))
+    opened = page.open("demo", "quick")
+    for step in range(1, 1001):
+        opened.progress(step, 1000, f"loss {step}")
+    os.close(write)
+    with os.fdopen(read) as log:
+        lines = log.read().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("  demo (quick): 1000/1000, ")
+    assert lines[0].endswith("loss 1000")
+    opened.progress(1000, 1000)  # the log has been closed: no reason to stop
+
+
+def test_a_page_does_not_import_jax(book):
+    code = "import sys; from ddbook import page; page.open('demo', 'quick')"
+    code += "; print('jax' in sys.modules)"
+    assert in_book(book, sys.executable, "-c", code).stdout == "False\n"
+
+
+def test_a_notebook_cannot_open_another_s_page(book, monkeypatch):
+    monkeypatch.setenv("DDBOOK_NAME", "reader")
+    with pytest.raises(ValueError, match="this notebook is 'reader'"):
+        page.open("demo", "quick")
+
+
+def test_every_method_has_a_colour_of_its_own():
+    aliases = {"euler": "simultaneous"}  # one player: the same method
+    own = [color for name, color in page.COLORS.items() if name not in aliases]
+    assert len(set(own)) == len(own)
+
+
+# The runner: what is refused before a kernel starts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demp"], "error: notebook: no 'demp' (did you mean 'demo'?)"),
+        (["demo", "--profile", "quik"], "error: profile: no 'quik'"),
+        (["demo", "-p", "rates", "[-1e-3]"], "error: parameter: rates[0] = -0.001; a positive"),
+        (["demo", "-p", "num_seeds", "-1"], "error: parameter: num_seeds = -1; a positive"),
+        (["demo", "-p", "num_seeds", ".nan"], "error: parameter: num_seeds = nan; an integer"),
+        (["demo", "-p", "num_seeds"], "error: -p wants a name and a value"),
+        (["demo", "-p", "mode", "a", "-p", "mode", "b"], "error: parameter: mode is given twice"),
+        (["demo", "-p", "mode", "{"], "error: not YAML"),
+    ],
+)
+def test_the_command_line_refuses_before_anything_starts(arguments, message, book, capsys):
+    assert run.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not (book / "runs").exists()
+
+
+def test_a_run_under_way_is_not_run_twice(book, capsys):
+    lock = places.products(book, "quick", "demo").partial.with_name("demo.lock")
+    lock.parent.mkdir(parents=True)
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run.main(["demo"]) == 1
+    assert capsys.readouterr().err == "demo (quick): is running already, in another process\n"
+
+
+def test_each_gpu_has_one_run_and_scheduler_choices_stand(monkeypatch, tmp_path):
+    monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    log = io.StringIO()
+    with run._device(True, "a", log) as first, run._device(True, "b", log) as second:
+        assert [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]] == ["2", "5"]
+        assert float(first["XLA_PYTHON_CLIENT_MEM_FRACTION"]) > 0.75
+
+        def release(_seconds: float) -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr(run.time, "sleep", release)
+        with pytest.raises(TimeoutError), run._device(True, "c", log):
+            pass
+    assert log.getvalue() == "c: waits for a GPU\n"
+    with run._device(True, "d", log) as third:
+        assert third["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with run._device(True, "e", log) as fourth:
+        assert fourth == {}
+
+
+def test_a_notebook_that_asks_for_no_gpu_keeps_off_it(monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    with run._device(False, "a", io.StringIO()) as environment:
+        assert environment == {"JAX_PLATFORMS": "cpu"}
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with run._device(False, "a", io.StringIO()) as environment:
+        assert environment == {}
+
+
+# The runner: kernels
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A book in which `demo` has run, after a failed run that left things behind; and its log."""
+    root = make_book(tmp_path_factory.mktemp("done") / "repo")
+    made = places.products(root, "quick", "demo")
+    for path in (made.failed, made.folder / "stale.parquet", made.partial / "half.parquet"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of a former run")
+    with (root / "log").open("w+") as log:
+        returned = run.run("demo", root=root, log=log)
+        log.seek(0)
+        said = log.read()
+    assert returned == made.notebook
+    return SimpleNamespace(root=root, made=made, log=said)
+
+
+def test_a_finished_run_is_in_place_and_nothing_else_is(done):
+    made = done.made
+    assert keys.stale(done.root, "quick", "demo") == []
+    assert sorted(path.name for path in made.folder.iterdir()) == [
+        "claims.json",
+        "curve.parquet",
+        "run.json",
+    ]
+    assert not made.failed.exists() and not made.partial.exists()
+    left = [p for p in (done.root / "runs" / ".partial").rglob("*") if p.is_file()]
+    assert [path.name for path in left] == ["demo.lock"]
+    frame, provenance = results.read_table(made.folder / "curve.parquet")
+    assert len(frame) == 3 and provenance.seeds == [0, 1, 2] and provenance.profile == "quick"
+    record = results.read_json(made.record)
+    assert record["settings"] == SECTION and record["seconds"] > 0
+
+
+def test_the_log_of_a_run_is_its_progress_and_one_line(done):
+    lines = done.log.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("  demo (quick): 3/3, ") and lines[0].endswith(" done")
+    assert lines[1].startswith("demo (quick): done in ")
+    assert lines[1].endswith(", runs/quick/demo.ipynb")
+
+
+def test_the_executed_notebook_ran_in_this_python_and_hides_the_plumbing(done):
+    notebook = nbformat.read(done.made.notebook, as_version=4)
+    injected = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert [cell.source.splitlines()[1:] for cell in injected] == [['profile = "quick"']]
+    assert "remove-cell" in injected[0].metadata.tags
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = next(output.text for output in outputs if output.output_type == "stream")
+    folder = done.root / "notebooks"
+    assert printed.split() == [
+        sys.executable,
+        "0",
+        os.environ.get("JAX_PLATFORMS", "cpu"),
+        str(folder),
+    ]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output.output_type == "error" for output in outputs)
+    assert str(done.root) not in json.dumps(notebook.metadata)
+
+
+def test_the_table_after_a_batch_says_what_is_judged(done, capsys, monkeypatch):
+    monkeypatch.setenv("DDBOOK_ROOT", str(done.root))
+    assert report.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["notebook", "seconds", "claims", "judged", "status", "(quick)"]
+    assert lines[2].startswith("demo ") and lines[2].endswith("  1 reproduced   done")
+    assert lines[3].split() == ["reader", "not", "run"]
+    assert lines[-1] == "The HTML is not built."
+
+
+def test_snakemake_runs_what_changed_and_not_what_was_touched(done, tmp_path):
+    root = tmp_path / "repo"
+    shutil.copytree(done.root, root)  # dates are kept, as they are not in a checkout: touch all
+    shutil.copy(ROOT / "Snakefile", root)
+    shutil.copytree(ROOT / "profiles" / "default", root / "profiles" / "default")
+    for path in (root / "notebooks").iterdir():
+        path.touch()
+    snakemake = [str(Path(sys.executable).with_name("snakemake")), "--dry-run"]
+    plan = in_book(root, *snakemake, "runs/quick/demo.ipynb")
+    assert plan.returncode == 0 and "Nothing to be done" in plan.stdout + plan.stderr
+    source = root / "notebooks" / "demo.py"
+    source.write_text(SOURCE + "\n")
+    plan = in_book(root, *snakemake, "runs/quick/reader.ipynb")
+    assert plan.returncode == 0
+    assert "demo (quick) runs: source changed" in plan.stdout
+    assert "reader (quick) runs: no finished run" in plan.stdout
+    assert plan.stdout.index(": demo (quick)") < plan.stdout.index(": reader (quick)")
+    source.write_text(SOURCE)
+    plan = in_book(root, *snakemake, "runs/quick/demo.ipynb")
+    assert "Nothing to be done" in plan.stdout + plan.stderr
+
+
+def test_a_failing_notebook_says_where_and_leaves_the_former_run(book, capfd):
+    made = finish(book)
+    broken = SOURCE.replace('if s.mode == "fail"', 'if s.mode == "go"')
+    (book / "notebooks" / "demo.py").write_text(broken)
+    assert run.main(["demo"]) == 1
+    said = capfd.readouterr().err
+    line = broken[: broken.index('if s.mode == "go"')].count("\n") + 1
+    assert f'FAILED in cell [5], notebooks/demo.py:{line}: if s.mode == "go":' in said
+    assert "    RuntimeError: what went wrong\n" in said
+    assert said.endswith("  as far as it came: runs/quick/demo.failed.ipynb\n")
+    assert "what went wrong" in made.failed.read_text()
+    assert made.notebook.read_text() == "{}" and not made.partial.exists()
+    assert report.rows(book, "quick", ["demo"])[0][3] == "FAILED: runs/quick/demo.failed.ipynb"
+
+
+def test_a_kernel_that_dies_is_a_failed_run(book, capfd):
+    assert run.main(["demo", "-p", "mode", "die"]) == 1
+    said = capfd.readouterr().err
+    assert "demo (quick, mode=die): FAILED in cell [5], notebooks/demo.py:" in said
+    assert "Kernel died" in said and "out of memory" in said
+    variations = book / "runs" / "variations" / "quick"
+    assert [path.name.split(".", 1)[1] for path in variations.iterdir()] == ["failed.ipynb"]
+
+
+@pytest.mark.parametrize("ending", ["SIGKILL", "SIGINT", "SIGTERM"])
+def test_a_run_that_is_ended_leaves_nothing_that_is_read(ending, book):
+    made = places.products(book, "quick", "demo", {"mode": "wait"})
+    # whoever runs the tests may ignore interrupts, and children inherit that
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from ddbook import run; sys.exit(run.main())"
+    command = [sys.executable, "-c", code, "demo", "-p", "mode", "wait"]
+    with subprocess.Popen(
+        command, env={**os.environ, "DDBOOK_ROOT": str(book)}, stderr=subprocess.PIPE, text=True
+    ) as runner:
+        pid = made.partial / "pid"
+        wait_for(lambda: pid.is_file() and pid.read_text().strip(), 60)
+        kernel = int(pid.read_text())
+        runner.send_signal(getattr(signal, ending))
+        said = runner.communicate(timeout=30)[1]
+    assert runner.returncode == {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}[ending], said
+    wait_for(lambda: not is_running(kernel), 20)
+    assert not made.notebook.exists() and not made.folder.exists()
+    read = [
+        *book.glob("runs/*/*.ipynb"),
+        *book.glob("runs/*/*.parquet"),
+        *book.glob("runs/[!.]*/*/*"),
+    ]
+    assert read == []
+    if ending == "SIGKILL":
+        assert (made.partial / "curve.parquet").is_file()  # it was half-way
+    else:
+        assert not made.partial.exists()
+
+
+def wait_for(happened, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # a process that nobody waited for yet has ended all the same
+    state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip() not in ("", "Z")
+
+
+# Publishing, building, make
+
+
+def test_only_a_current_small_run_on_real_data_is_published(book, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"no finished run; `make run NB=demo PROFILE=standard` first"
+    ):
+        publish.publish(book, "demo")
+    made = finish(book, profile="standard")
+    opened = page.open("demo", "standard")
+    opened.uses(dataset(stand_in=True))
+    opened.save("curve", pd.DataFrame({"x": [1]}))
+    finish_again(book, made)
+    with pytest.raises(ValueError, match=r"curve\.parquet rests on stand-in data"):
+        publish.publish(book, "demo")
+    opened.uses(dataset(stand_in=False))
+    opened.save("curve", pd.DataFrame({"x": [1]}))
+    former = book / "results" / "demo" / "former.parquet"
+    former.parent.mkdir(parents=True)
+    former.write_text("")
+    target = publish.publish(book, "demo")
+    assert sorted(path.name for path in target.iterdir()) == ["curve.parquet", "run.json"]
+    assert [path.name for path in (book / "results").iterdir()] == ["demo"]
+    monkeypatch.setattr(publish, "MAX_BYTES", 100)
+    with pytest.raises(ValueError, match="100 are the most to track"):
+        publish.publish(book, "demo")
+
+
+def finish_again(book: Path, made: places.Products) -> None:
+    """Write the record anew, which `page.open` by hand took away."""
+    key = keys.key(book, "standard", "demo")
+    results.write_json({"key": key, "seconds": 1.0}, made.record)
+
+
+def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch):
+    calls = []
+
+    def jupyter_book(command, cwd, env):
+        calls.append((sorted(p.name for p in (book / "_build").glob("*")), env["DDLIB_PROFILE"]))
+        build.index(book).parent.mkdir(parents=True, exist_ok=True)
+        build.index(book).write_text("")
+        return SimpleNamespace(returncode=len(calls) == 1)
+
+    monkeypatch.setattr(build.subprocess, "run", jupyter_book)
+    assert build.build(book, "quick") == 1 and not build.record(book).exists()
+    assert build.build(book, "standard") == 0 and build.record(book).exists()
+    assert build.build(book, "standard") == 0
+    assert calls == [([], "quick"), ([], "standard"), (["html"], "standard")]
+    assert (
+        keys.reasons(results.read_json(build.record(book)), keys.page_key(book, "standard")) == []
+    )
+
+
+def make(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return in_book(root, "make", "--no-print-directory", *words)
+
+
+def test_make_says_when_python_is_too_old(book):
+    shutil.copy(ROOT / "Makefile", book)
+    (book / "requirements.lock").write_text("")
+    old = book / "oldpython"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.8.1\nexit 1\n')
+    old.chmod(0o755)
+    made = make(book, "test", f"PYTHON={old}")
+    assert made.returncode != 0 and not (book / ".venv").exists()
+    assert "Python 3.11 or newer is needed" in made.stderr and "is Python 3.8.1" in made.stderr
+
+
+def test_make_lists_its_targets_and_wants_a_notebook(book):
+    shutil.copy(ROOT / "Makefile", book)
+    shown = make(book)
+    assert shown.returncode == 0 and "notebooks: demo reader" in shown.stdout
+    targets = {line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")}
+    assert {"book", "run", "test", "lint", "publish", "clean", "plan"} <= targets
+    asked = make(book, "-o", next(iter(stamps(book))), "run")
+    assert (
+        asked.returncode != 0 and "NB=<notebook> is missing; there are: demo reader" in asked.stderr
+    )
+
+
+def stamps(book: Path) -> list[str]:
+    """Name the environment's stamp file, as make computes it."""
+    printed = make(book, "-pn", "help").stdout
+    return [
+        line.split(":= ", 1)[1] for line in printed.splitlines() if line.startswith("STAMP := ")
+    ]
