@@ -3,11 +3,13 @@
 Backward error analysis differentiates a step several times in the scalar h. Nested forward mode is
 right but doubles the program at every order. Here the program is evaluated once in the arithmetic
 of truncated power series: linear primitives act on every coefficient, products convolve them, a
-few functions have their recurrences (Griewank and Walther 2008, Chapter 13), and whatever else
-occurs is expanded by nested forward mode *of that primitive alone*.
+few functions have their recurrences (Griewank and Walther 2008, Chapter 13), loops and branches run
+their bodies in this arithmetic (a `while` asks its condition at t = 0), and whatever else occurs is
+expanded by nested forward mode *of that primitive alone*.
 
-`stop_gradient` is the identity here. It says what a loss's gradient should ignore, and that has
-happened by the time the step exists; the step's value still depends on h through it.
+`stop_gradient` is the identity here, and `custom_vjp` its plain function. They say what a loss's
+gradient should be, and that has happened by the time the step exists; the step's value still
+depends on h through them. A `custom_jvp` is expanded by its own rule.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ Series = list[Array]  # coefficients c_0, c_1, …, c_p of Σ c_k t^k
 
 # Linear in all their arguments at once, and free of constants.
 _LINEAR = {
-    *("add", "add_any", "concatenate", "convert_element_type", "copy", "copy_p", "cumsum"),
-    *("broadcast_in_dim", "expand_dims", "imag", "neg", "pad", "real", "reduce_sum", "reshape"),
-    *("rev", "slice", "squeeze", "sub", "stop_gradient", "transpose", "reduce_window_sum"),
+    *("add", "add_any", "broadcast_in_dim", "complex", "concatenate", "conj"),
+    *("convert_element_type", "copy", "copy_p", "cumsum", "expand_dims", "imag", "neg", "pad"),
+    *("real", "reduce_sum", "reduce_window_sum", "reshape", "rev", "slice", "split", "squeeze"),
+    *("stop_gradient", "sub", "transpose"),
 }
 # Linear in the arguments numbered here once the others (indices, predicates) are held.
 _LINEAR_IN: dict[str, Callable[[int], Sequence[int]]] = {
@@ -43,9 +46,9 @@ _LINEAR_IN: dict[str, Callable[[int], Sequence[int]]] = {
 _BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
 
 
-def _convolve(a: Series, b: Series, k: int, start: int = 0) -> Array:
-    """Coefficient k of the product a·b, from a's coefficient `start` on."""
-    return sum((a[j] * b[k - j] for j in range(start, k + 1)), jnp.zeros_like(a[0]))
+def _convolve(a: Series, b: Series, k: int) -> Array:
+    """Coefficient k of the product a·b."""
+    return sum((a[j] * b[k - j] for j in range(k + 1)), jnp.zeros_like(a[0]))
 
 
 def _weighted(a: Series, b: Series, k: int) -> Array:
@@ -110,7 +113,6 @@ def _abs(x: Series) -> Series:  # JAX's convention: slope 0 at 0
 
 
 _ELEMENTWISE = {
-    "abs": _abs,
     "exp": _exp,
     "log": _log,
     "log1p": _log1p,
@@ -122,6 +124,21 @@ _ELEMENTWISE = {
 def _choose(a: Series, b: Series, first: Array, tie: Array) -> Series:
     """One of two series by what holds at t = 0; where they tie, JAX's slope is the mean of both."""
     return [jnp.where(first, x, jnp.where(tie, (x + z) / 2, z)) for x, z in zip(a, b, strict=True)]
+
+
+def _is_inexact(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _full(x: Any, order: int) -> Any:
+    """A constant as a series; integers and Booleans stay as they are, constants always."""
+    if isinstance(x, list) or not _is_inexact(x):
+        return x
+    return [jnp.asarray(x), *(jnp.zeros_like(x) for _ in range(order))]
+
+
+def _constant(x: Any) -> Any:
+    return x[0] if isinstance(x, list) else x
 
 
 def _power(x: Series, exponent: int) -> Series:
@@ -157,47 +174,108 @@ def _nested(bind: Callable, arguments: list[Any], order: int) -> list[Any]:
         fn = extend(fn)
     derivatives = fn(jnp.zeros((), real))
     return [
-        [d / factorial(k) for k, d in enumerate(column)]
-        if jnp.issubdtype(column[0].dtype, jnp.inexact)
-        else column[0]
+        [d / factorial(k) for k, d in enumerate(column)] if _is_inexact(column[0]) else column[0]
         for column in zip(*derivatives, strict=True)
     ]
+
+
+def _scan(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
+    if "ft_in" in params:  # JAX 0.12
+        parts = params["ft_in"].update(range(len(arguments))).unpack()
+        num_consts, num_carry, _ = (len(list(part)) for part in parts)
+    else:
+        num_consts, num_carry = params["num_consts"], params["num_carry"]
+    consts, rest = arguments[:num_consts], arguments[num_consts:]
+
+    def body(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
+        out = _run(params["jaxpr"], [*consts, *carry, *xs], order)
+        return [_full(x, order) for x in out[:num_carry]], out[num_carry:]
+
+    carry, ys = lax.scan(
+        body,
+        [_full(x, order) for x in rest[:num_carry]],
+        rest[num_carry:],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*carry, *ys]
+
+
+def _while(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
+    first, second = params["cond_nconsts"], params["body_nconsts"]
+    of_cond, of_body = arguments[:first], arguments[first : first + second]
+
+    def holds(carry: list[Any]) -> Array:
+        return _run(params["cond_jaxpr"], [*map(_constant, [*of_cond, *carry])], order)[0]
+
+    def body(carry: list[Any]) -> list[Any]:
+        out = _run(params["body_jaxpr"], [*of_body, *carry], order)
+        return [_full(x, order) for x in out]
+
+    def masked(carry: list[Any]) -> list[Any]:
+        going = holds(carry)
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(jnp.expand_dims(going, tuple(range(going.ndim, new.ndim))), new, old)
+
+        return jax.tree.map(choose, body(carry), carry)
+
+    start = [_full(x, order) for x in arguments[first + second :]]
+    if params["cond_jaxpr"].out_avals[0].shape:  # a vmapped loop: each goes on while its own holds
+        return lax.while_loop(lambda carry: jnp.any(holds(carry)), masked, start)
+    return lax.while_loop(holds, body, start)
+
+
+def _cond(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
+    def branch(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
+        return lambda operands: [_full(x, order) for x in _run(jaxpr, operands, order)]
+
+    return lax.switch(arguments[0], [*map(branch, params["branches"])], arguments[1:])
+
+
+_CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+_CALLS = {
+    *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"),
+    "custom_vjp_call",  # it has no forward mode, and no gradient is left to take
+}
 
 
 def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
     """One equation of the program: each argument an array (constant) or a series (a list)."""
     name, params = eqn.primitive.name, eqn.params
-    # JAX up to 0.9 hands back (functions, params) here, later versions the params alone.
-    prepared: Any = eqn.primitive.get_bind_params(params)
-    subfuns, bind_params = prepared if isinstance(prepared, tuple) else ((), prepared)
+    bind_params: Any = eqn.primitive.get_bind_params(params)
 
-    def bind(*values: Array) -> list[Array]:
-        out = eqn.primitive.bind(*subfuns, *values, **bind_params)
+    def bind(*values: Array, **changed: Any) -> list[Array]:
+        out = eqn.primitive.bind(*values, **{**bind_params, **changed})
         return list(out) if eqn.primitive.multiple_results else [out]
 
     def full(x: Any) -> Series:
-        return x if isinstance(x, list) else [x, *(jnp.zeros_like(x) for _ in range(order))]
+        return _full(x, order)
 
     discrete = not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
     varying = [isinstance(x, list) for x in arguments]
     if discrete or not any(varying):
-        return bind(*(x[0] if isinstance(x, list) else x for x in arguments))
-    if name in ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"):
-        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
-        return _evaluate(jaxpr, consts, arguments, order)
-    if name == "custom_vjp_call":  # it has no forward mode, and no gradient is left to take
-        return _evaluate(params["call_jaxpr"].jaxpr, params["call_jaxpr"].consts, arguments, order)
+        return bind(*map(_constant, arguments))
+    if name in _CALLS:
+        return _run(params["jaxpr" if "jaxpr" in params else "call_jaxpr"], arguments, order)
+    if name in _CONTROL:
+        return _CONTROL[name](params, arguments, order)
     if name == "stop_gradient":
         return arguments
     if name in _LINEAR:
         columns = [full(x) for x in arguments]
-        return [[bind(*(c[k] for c in columns))[0] for k in range(order + 1)]]
+        rows = [bind(*(c[k] for c in columns)) for k in range(order + 1)]
+        return [list(series) for series in zip(*rows, strict=True)]
     if name in _LINEAR_IN:
         slots = set(_LINEAR_IN[name](len(arguments)))
         if not any(v for i, v in enumerate(varying) if i not in slots):
             rows = [full(x) if i in slots else [x] * (order + 1) for i, x in enumerate(arguments)]
-            return [[bind(*(r[k] for r in rows))[0] for k in range(order + 1)]]
+            # what a gather puts where it reads nothing is a constant
+            filled: dict[str, Any] = {"fill_value": 0} if name == "gather" else {}
+            value = bind(*(r[0] for r in rows))
+            rest = [bind(*(r[k] for r in rows), **filled) for k in range(1, order + 1)]
+            return [list(series) for series in zip(value, *rest, strict=True)]
     if name in _BILINEAR:
         a, b = arguments
         if not all(varying):
@@ -213,7 +291,10 @@ def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
     if name in ("max", "min"):
         a, b = map(full, arguments)
         first = a[0] > b[0] if name == "max" else a[0] < b[0]
-        return [_choose(a, b, first, a[0] == b[0])]
+        value = bind(a[0], b[0])  # which hands on a NaN of either
+        return [[*value, *_choose(a, b, first, a[0] == b[0])[1:]]]
+    if name == "abs" and not jnp.iscomplexobj(arguments[0][0]):
+        return [_abs(arguments[0])]
     if name == "integer_pow" and 1 <= params["y"] <= 4:
         return [_power(arguments[0], params["y"])]
     if name == "square":
@@ -247,6 +328,12 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order
     return [read(v) for v in jaxpr.outvars]
 
 
+def _run(closed: Any, arguments: Sequence[Any], order: int) -> list:
+    """A program within the program, with its constants or, in some primitives, without any."""
+    jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
+    return _evaluate(jaxpr, consts, arguments, order)
+
+
 def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree, ...]]:
     """Series in, series out: the Taylor coefficients of fn along polynomial arguments.
 
@@ -257,7 +344,7 @@ def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree
     Returns:
       A function that takes, for every argument of fn, a tuple of order + 1 pytrees (the
       coefficients of t⁰ … t^order) and returns such a tuple for fn's value. Integer and Boolean
-      values are taken at t = 0.
+      arguments and values are taken at t = 0.
 
     Raises:
       ValueError: a bad order, or arguments that are not tuples of order + 1 coefficients.
@@ -275,8 +362,8 @@ def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree
                 f"{[len(coefficients) for coefficients in arguments]}"
             )
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*(c[0] for c in arguments))
-        inputs = [
-            [jnp.asarray(c) for c in column]
+        inputs: list[Any] = [
+            [jnp.asarray(c) for c in column] if _is_inexact(column[0]) else column[0]
             for coefficients in arguments
             for column in zip(*map(jax.tree.leaves, coefficients), strict=True)
         ]
@@ -297,7 +384,7 @@ def coefficients(fn: Callable[[Array], PyTree], at: float | Array, order: int) -
     >>> [round(float(c), 4) for c in coefficients(jnp.tanh, 0.0, 3)]
     [0.0, 1.0, 0.0, -0.3333]
     """
-    at = jnp.asarray(at)
+    at = jnp.asarray(at, jnp.result_type(at, float))
     rest = [jnp.zeros_like(at)] * max(order - 1, 0)
     line = (at, jnp.ones_like(at), *rest)[: order + 1]
     return compose(fn, order)(line)
