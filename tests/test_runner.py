@@ -738,20 +738,27 @@ def finish_again(book: Path, made: places.Products) -> None:
     results.write_json({"key": key, "seconds": 1.0}, made.record)
 
 
-def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch):
+def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch, capsys):
     calls = []
 
-    def jupyter_book(command, cwd, env):
+    def jupyter_book(command, cwd, env, stdout, stderr):
         calls.append((sorted(p.name for p in (book / "_build").glob("*")), env["DDLIB_PROFILE"]))
         build.index(book).parent.mkdir(parents=True, exist_ok=True)
         build.index(book).write_text("")
+        stdout.write("reading sources\n\x1b[31m/a/index.md:3: WARNING: no such page\x1b[0m\n")
         return SimpleNamespace(returncode=len(calls) == 1)
 
     monkeypatch.setattr(build.subprocess, "run", jupyter_book)
     assert build.build(book, "quick") == 1 and not build.record(book).exists()
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [
+        "  /a/index.md:3: WARNING: no such page",
+        "  all that was said: _build/html.log",
+    ]
     assert build.build(book, "standard") == 0 and build.record(book).exists()
     assert build.build(book, "standard") == 0
-    assert calls == [([], "quick"), ([], "standard"), (["html"], "standard")]
+    log = "html.log"
+    assert calls == [([log], "quick"), ([log], "standard"), (["html", log], "standard")]
     assert (
         keys.reasons(results.read_json(build.record(book)), keys.page_key(book, "standard")) == []
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from ddbook import keys, places, profiles
 from ddlib import results
+
+TAIL = 15  # lines of the log that are shown when no warning explains a failed build
 
 
 def record(root: Path) -> Path:
@@ -48,13 +51,26 @@ def build(root: Path, profile: str) -> int:
         for folder in ("html", ".doctrees"):
             shutil.rmtree(output / folder, ignore_errors=True)
     key = keys.page_key(root, profile)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-q"]
-    strictly = ["--toc", "book/_toc.yml", "-W", "-n", "--all"]
-    status = subprocess.run(
-        [*command, *strictly], cwd=root, env={**os.environ, "DDLIB_PROFILE": profile}
-    ).returncode
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "."]
+    strictly = ["--toc", "book/_toc.yml", "-W", "-n", "--all", "--keep-going"]
+    output.mkdir(exist_ok=True)
+    with (output / "html.log").open("w+", encoding="utf-8") as log:
+        status = subprocess.run(
+            [*command, *strictly],
+            cwd=root,
+            env={**os.environ, "DDLIB_PROFILE": profile, "NO_COLOR": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ).returncode
+        log.seek(0)
+        said = re.sub(r"\x1b\[[0-9;]*m", "", log.read()).splitlines()
     if status == 0:
         results.write_json(key, record(root))
+    else:
+        told = [line for line in said if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+        where = (output / "html.log").relative_to(root)
+        print("The HTML was not built:", *(told or said[-TAIL:]), sep="\n  ", file=sys.stderr)
+        print(f"  all that was said: {where}", file=sys.stderr)
     return status
 
 
