@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -29,6 +30,19 @@ def check_step_size(name: str, value: Any, *, zero: bool = False) -> None:
     if np.any(numbers < 0) or (not zero and np.any(numbers == 0)):
         wanted = "zero or positive" if zero else "positive"
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_inexact(name: str, tree: Any) -> None:
+    """Raise unless every leaf holds floating-point or complex numbers.
+
+    An integer cannot move by a fraction: cast to its type, every step size below 1 would be 0.
+    """
+    for leaf in jax.tree.leaves(tree):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                f"{name} must hold floating-point or complex numbers, got {dtype}: write 1.0 for 1"
+            )
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ddlib import taylor
-from ddlib._check import check_count, check_step_size, is_concrete
+from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
 from ddlib.games import Field, Players, check_players
 from ddlib.methods import Step, _check_rates
 
@@ -62,8 +62,8 @@ def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, .
       A function from a state to the tuple (f₀, …, f_order), each like the state.
 
     Raises:
-      ValueError: a bad order; or, outside a trace, a step that moves when h = 0 (heavy ball with
-        fixed momentum does: extend its state first).
+      ValueError: a bad order; a state of integers; or, outside a trace, a step that moves when
+        h = 0 (heavy ball with fixed momentum does: extend its state first).
 
     >>> from ddlib.methods import euler
     >>> terms = modified_terms(euler(lambda y: -y), order=2)(jnp.array(1.0))
@@ -75,6 +75,7 @@ def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, .
 
     def terms(y: PyTree) -> tuple[PyTree, ...]:
         y = jax.tree.map(jnp.asarray, y)
+        check_inexact("y", y)
         iterates = taylor.scan_compose(step, y, num_steps=order + 1, order=order + 1)
         _check_rest(iterates[0], y)
         return tuple(_combine(weights, coefficient) for coefficient in iterates[1:])

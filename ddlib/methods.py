@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_step_size
+from ddlib._check import check_count, check_inexact, check_step_size
 from ddlib.games import Field, Players, check_players
 
 Step = Callable[[Any, Any], Any]
@@ -22,6 +22,7 @@ Step = Callable[[Any, Any], Any]
 
 def _move(y: PyTree, direction: PyTree, h: Any) -> PyTree:
     """y + h·direction, in the dtype of y: a step never changes the type of its state."""
+    check_inexact("y", y)
     return jax.tree.map(
         lambda x, d: x + jnp.asarray(h).astype(jnp.result_type(x)) * d, y, direction
     )
