@@ -170,7 +170,7 @@ def ode_gan(strength: float | Array) -> Players:
 
 def _inner(a: PyTree, b: PyTree) -> Array:
     products = jax.tree.map(lambda x, z: jnp.sum(x * z), a, b)
-    return sum(jax.tree.leaves(products), jnp.zeros(()))
+    return jnp.asarray(sum(jax.tree.leaves(products)))
 
 
 def _check_terms(terms: Any) -> None:
