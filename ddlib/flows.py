@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ddlib._check import is_concrete
+from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
 from ddlib.games import Field
 
 
@@ -28,7 +28,7 @@ def integrate(
     Args:
       field: autonomous field on pytrees of float arrays.
       y0: the state at ts[0].
-      ts: increasing times, at least two.
+      ts: increasing times, at least two; taken in the precision of y0.
       rtol, atol: tolerances of the controller; by default 1e-11 and 1e-13 in float64, 1e-6 and
         1e-8 in float32.
       max_steps: steps after which the integration gives up.
@@ -38,7 +38,7 @@ def integrate(
       solution blew up or max_steps ran out, hold non-finite numbers: divergence is data.
 
     Raises:
-      ValueError: times that are not increasing and finite.
+      ValueError: times that are not increasing and finite, negative tolerances, an integer y0.
 
     >>> ys = integrate(lambda y: -y, jnp.array(1.0), jnp.array([0.0, 1.0]))
     >>> round(float(ys[-1]), 4)
@@ -50,13 +50,19 @@ def integrate(
             raise ValueError(f"ts must hold at least two increasing times, got {ts!r}")
         if not np.all(np.isfinite(times)):
             raise ValueError(f"ts must be finite, got {ts!r}")
+    check_inexact("y0", y0)
+    check_count("max_steps", max_steps)
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance is not None:
+            check_step_size(name, tolerance, zero=True)
     y0 = jax.tree.map(jnp.asarray, y0)
-    double = jnp.finfo(jnp.result_type(*jax.tree.leaves(y0))).bits == 64
+    precision = jnp.finfo(jnp.result_type(*jax.tree.leaves(y0)))
+    double = precision.bits == 64
     controller = diffrax.PIDController(
         rtol=rtol if rtol is not None else (1e-11 if double else 1e-6),
         atol=atol if atol is not None else (1e-13 if double else 1e-8),
     )
-    ts = jnp.asarray(ts)
+    ts = jnp.asarray(ts, precision.dtype)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: field(y)),
         diffrax.Dopri8(),
