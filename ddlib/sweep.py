@@ -90,10 +90,19 @@ def first_nonfinite(values: PyTree, steps: Int[np.ndarray, " t"]) -> np.ndarray:
     Returns:
       Integer array, one entry a run: the first step at which any value is not finite.
 
+    Raises:
+      ValueError: values and steps of different lengths, or leaves that differ in their runs.
+
     >>> first_nonfinite(np.array([[1.0, 1.0], [2.0, np.inf]]), np.array([0, 10])).tolist()
     [-1, 10]
     """
     leaves = [np.asarray(x) for x in jax.tree.leaves(values)]
+    shapes = {x.shape[:2] for x in leaves}
+    if len(shapes) != 1 or len(min(shapes)) != 2 or min(shapes)[0] != len(steps):
+        raise ValueError(
+            f"values must have leading axes (time, run) with {len(steps)} times, one for each of "
+            f"steps, got leading axes {sorted(shapes)}"
+        )
     bad = np.zeros(leaves[0].shape[:2], bool)
     for x in leaves:
         bad |= ~np.isfinite(x).reshape(*x.shape[:2], -1).all(-1)
