@@ -26,7 +26,7 @@ from jaxtyping import Array, PyTree
 from ddlib import taylor
 from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
 from ddlib.games import Field, Players, check_players
-from ddlib.methods import Step, _check_rates
+from ddlib.methods import ImplicitStep, Step, _check_rates
 
 
 def _logarithm_weights(num_steps: int) -> np.ndarray:
@@ -72,6 +72,8 @@ def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, .
     """
     check_count("order", order, least=0)
     weights = _logarithm_weights(order + 1)
+    if isinstance(step, ImplicitStep):  # that many sweeps have the same series to this order
+        step = step.sweeps(order + 1)
 
     def terms(y: PyTree) -> tuple[PyTree, ...]:
         y = jax.tree.map(jnp.asarray, y)

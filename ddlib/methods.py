@@ -7,6 +7,7 @@ said about a method elsewhere (its drift to any order, its stability) is compute
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -184,11 +185,44 @@ def runge_kutta(field: Field, tableau: Tableau, rates: Players | None = None) ->
     return step
 
 
+@dataclass(frozen=True)
+class ImplicitStep:
+    """A step that solves an equation z = sweep(h, y, z), with z = y at h = 0.
+
+    Calling it solves to rounding. `sweeps(n)` is the explicit step of n fixed-point sweeps from
+    z = y: each gains a power of h, so it meets the solution to O(h^{n+1}), which is all that
+    backward error analysis of that order asks for, at the price of n fields and no solver.
+
+    >>> step = implicit_midpoint(lambda y: -y)
+    >>> round(float(step.sweeps(2)(0.1, 1.0)), 6)
+    0.905
+    """
+
+    solve: Step
+    sweep: Callable[[Any, Any, Any], Any]
+
+    def __call__(self, h: Any, y: PyTree) -> PyTree:
+        """One step of size h from y."""
+        return self.solve(h, y)
+
+    def sweeps(self, num_sweeps: int) -> Step:
+        """The explicit step of `num_sweeps` fixed-point sweeps."""
+        check_count("num_sweeps", num_sweeps)
+
+        def step(h: Any, y: PyTree) -> PyTree:
+            z = y
+            for _ in range(num_sweeps):
+                z = self.sweep(h, y, z)
+            return z
+
+        return step
+
+
 def implicit_midpoint(
     field: Field,
     rates: Players | None = None,
     solver: optimistix.AbstractRootFinder | None = None,
-) -> Step:
+) -> ImplicitStep:
     """The implicit midpoint rule: the z that solves z = y + h·field((y + z)/2).
 
     Second order, symmetric, symplectic: on a purely rotational game it keeps the radius.
@@ -209,20 +243,22 @@ def implicit_midpoint(
     if rates is not None:
         _check_rates(rates)
 
-    def step(h: Any, y: PyTree) -> PyTree:
+    def sweep(h: Any, y: PyTree, z: PyTree) -> PyTree:
+        middle = jax.tree.map(lambda a, b: (a + b) / 2, y, z)
+        return _move(y, _scale(field(middle), rates), h)
+
+    def solve(h: Any, y: PyTree) -> PyTree:
+        check_inexact("y", y)
         y = jax.tree.map(jnp.asarray, y)
 
         def residual(z: PyTree, args: tuple[Any, PyTree]) -> PyTree:
-            size, start = args
-            middle = jax.tree.map(lambda a, b: (a + b) / 2, start, z)
-            landed = _move(start, _scale(field(middle), rates), size)
-            return jax.tree.map(jnp.subtract, z, landed)
+            return jax.tree.map(jnp.subtract, z, sweep(*args, z))
 
         precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(y))
         finder = solver or optimistix.Newton(rtol=8 * precision, atol=8 * precision)
         return optimistix.root_find(residual, finder, y, args=(h, y), max_steps=64).value
 
-    return step
+    return ImplicitStep(solve, sweep)
 
 
 def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
