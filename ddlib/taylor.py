@@ -108,8 +108,8 @@ def _log1p(x: Series) -> Series:
     return [jnp.log1p(x[0]), *_log([1 + x[0], *x[1:]])[1:]]
 
 
-def _abs(x: Series) -> Series:  # JAX's convention: slope 0 at 0
-    return [jnp.sign(x[0]) * c for c in x]
+def _abs(x: Series) -> Series:  # JAX's convention: slope 1 at 0
+    return [jnp.abs(x[0]), *(jnp.where(x[0] >= 0, c, -c) for c in x[1:])]
 
 
 _ELEMENTWISE = {
@@ -384,6 +384,7 @@ def coefficients(fn: Callable[[Array], PyTree], at: float | Array, order: int) -
     >>> [round(float(c), 4) for c in coefficients(jnp.tanh, 0.0, 3)]
     [0.0, 1.0, 0.0, -0.3333]
     """
+    check_count("order", order, least=0)
     at = jnp.asarray(at, jnp.result_type(at, float))
     rest = [jnp.zeros_like(at)] * max(order - 1, 0)
     line = (at, jnp.ones_like(at), *rest)[: order + 1]
@@ -402,6 +403,7 @@ def scan_compose(
     >>> [[float(c) for c in coefficient] for coefficient in ys]
     [[1.0, 1.0, 1.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0]]
     """
+    y = jax.tree.map(jnp.asarray, y)
     real = jnp.finfo(jnp.result_type(*jax.tree.leaves(y))).dtype
     zero, one = jnp.zeros((), real), jnp.ones((), real)
     clock = (zero, one, *[zero] * max(order - 1, 0))[: order + 1]
