@@ -338,7 +338,9 @@ def two_clock_errors(field, step, drift, rates):
         clocks = h * jnp.array([0.0, early, late if late > early else 2 * late])
         path = integrate(modified, y, clocks, rtol=1e-13, atol=1e-15)
         read = Players(*(1 if rate == early else 2 for rate in rates))
-        ends = Players(*(jax.tree.map(lambda x, i=i: x[i], p) for p, i in zip(path, read)))
+        ends = Players(
+            *(jax.tree.map(lambda x, i=i: x[i], p) for p, i in zip(path, read, strict=True))
+        )
         return distance(ends, step(h, y))
 
     both = jax.vmap(jax.vmap(error, (None, 0, None)), (None, None, 0))
