@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float, PyTree
 
+from ddlib._check import check_inexact
 from ddlib.games import Field
 
 
@@ -26,12 +27,13 @@ def jacobian(field: Field, y: PyTree) -> Float[Array, "n n"]:
       y: the point; any number of parameters n (n² numbers are formed).
 
     Raises:
-      ValueError: a field whose value has another number of entries than y.
+      ValueError: a field whose value has another number of entries than y, or a y of integers.
 
     >>> from ddlib.games import Players, linear_game
     >>> jacobian(linear_game(0.5, 0.25), Players(jnp.array(0.0), jnp.array(0.0))).tolist()
     [[-0.5, 1.0], [-1.0, -0.25]]
     """
+    check_inexact("y", y)
     flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, y))
 
     def on_vectors(x: Array) -> Array:
