@@ -75,10 +75,13 @@ for number in range(3):
     ax.plot(y.phi, y.theta, "o", ms=8, color=colors["simultaneous"])
     y = landed
 ax.plot(y.phi, y.theta, "o", ms=8, color=colors["simultaneous"])
-ax.annotate("simultaneous updates", (1.0, 0.2), (0.83, 0.28), color=colors["simultaneous"])
-ax.annotate("flow", (0.86, -0.21), (0.76, -0.22), color=colors["flow"])
-ax.annotate("modified flow", (0.98, -0.15), (1.02, -0.16), color=colors["modified"])
-ax.set(xlabel=r"$\phi$", ylabel=r"$\theta$", aspect="equal")
+for text, at, label in (
+    ("updates", (1.03, 0.18), "simultaneous"),
+    ("flow", (0.68, -0.16), "flow"),
+    ("modified flow", (1.05, -0.12), "modified"),
+):
+    ax.text(*at, text, color=colors[label])
+ax.set(xlabel=r"$\phi$", ylabel=r"$\theta$", aspect="equal", xlim=(0.05, 1.5))
 plt.show()
 
 # %% [markdown]
@@ -271,7 +274,7 @@ for ax, game in zip(axes[0], s.games, strict=True):
         ax.loglog(group.h, group.error, "o-", color=shades[order], label=f"$p = {order}$")
         guide = group.error.iloc[0] * (group.h / group.h.iloc[0]) ** (order + 2)
         ax.loglog(group.h, guide, "-", color="0.8", lw=0.8, zorder=0)
-    ax.set(title=game, xlabel="$h$", ylim=(1e-15, None))
+    ax.set(title=game, xlabel="$h$", ylim=(1e-15, 1))
 axes[0, 0].set_ylabel("local error")
 axes[0, -1].legend(loc="lower right", handlelength=1, labelspacing=0.2)
 plt.show()
@@ -388,7 +391,7 @@ looks = {
     "RK4, different rates": (colors["rk4"], "--"),
 }
 shown = s.games[min(1, len(s.games) - 1)]
-fig, ax = plt.subplots(figsize=(6.8, 4.2))
+fig, ax = plt.subplots(figsize=(6.4, 5.0))
 for case, (color, style) in looks.items():
     group = theorems[(theorems.game == shown) & (theorems.case == case)]
     slope = found[case][s.games.index(shown)]
@@ -396,7 +399,7 @@ for case, (color, style) in looks.items():
         group.h, group.error, style, marker="o", color=color, label=f"{case}: slope {slope:.2f}"
     )
 ax.set(xlabel="$h$", ylabel="local error, two clocks", title=shown)
-ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9.5)
+fig.legend(loc="outside lower center", ncols=2, fontsize=9.5, handlelength=3)
 plt.show()
 
 # %% tags=["remove-output"]

@@ -6,6 +6,7 @@ Sphinx, and Sphinx must not pay for JAX. The extension's parts:
 - `sphinx_pages`: a page is `notebooks/x.py`, shown as its finished run `runs/<profile>/x.ipynb`;
   downloads of the notebook and of its tables
 - `sphinx_ledger`: the roles `{claim}` and `{measured}`, the ledger page
+- `sphinx_figures`: a figure of a run on another page
 - `sphinx_offline`: MathJax beside the pages, nothing fetched from another host
 """
 
@@ -35,9 +36,10 @@ def read(text: str) -> NotebookNode:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    from ddbook import sphinx_ledger, sphinx_offline, sphinx_pages
+    from ddbook import sphinx_figures, sphinx_ledger, sphinx_offline, sphinx_pages
 
     sphinx_pages.setup(app)
     sphinx_ledger.setup(app)
+    sphinx_figures.setup(app)
     sphinx_offline.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
