@@ -28,7 +28,7 @@ def random_parameters(seed, sizes=(3, 2)):
 
 
 def losses_of(parameters):
-    """Cubic polynomials of bounded features: no derivative up to the sixth vanishes or dominates."""
+    """Cubic polynomials of bounded features: no derivative up to the sixth vanishes."""
 
     def loss(linear, quadratic, cubic, mix):
         def value(y):

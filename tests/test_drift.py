@@ -5,6 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from games_for_tests import (
+    flat,
+    flow,
+    last_slope,
+    losses_of,
+    norm,
+    order_of,
+    random_game,
+    random_parameters,
+    truncation_errors,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,17 +36,11 @@ from ddlib.methods import (
     runge_kutta,
     simultaneous_euler,
 )
-from ddlib.regularizers import consensus, regularized_field, regularized_losses
-from games_for_tests import (
-    flat,
-    flow,
-    last_slope,
-    losses_of,
-    norm,
-    order_of,
-    random_game,
-    random_parameters,
-    truncation_errors,
+from ddlib.regularizers import (
+    cancel_interaction,
+    consensus,
+    regularized_field,
+    regularized_losses,
 )
 
 SIZES = np.array([0.16, 0.08, 0.04, 0.02, 0.01, 0.005])
@@ -85,7 +90,7 @@ def test_terms_of_linear_fields_are_the_logarithm_of_the_step(method):
 
     h = 1e-2
     exact = scipy.linalg.logm(matrix(h)) @ flat(at) / h
-    terms = modified_terms(step, 5)(at)
+    terms = jax.jit(modified_terms(step, 5))(at)
     series = sum(h**k * flat(term) for k, term in enumerate(terms))
     # the remainder is f_6 h^6, and |f_6| is of order one; logm costs eps/h
     np.testing.assert_allclose(series, exact, atol=10 * h**6 + 100 * np.finfo(float).eps / h)
@@ -192,7 +197,7 @@ def test_second_term_of_gradient_descent_is_the_third_order_flow():
     gradient, hessian = jax.grad(loss), jax.hessian(loss)
     g, h2 = gradient(x), hessian(x)
     third = jax.jvp(lambda z: hessian(z) @ g, (x,), (g,))[1]
-    terms = modified_terms(euler(gradient_field(loss)), 2)(x)
+    terms = jax.jit(modified_terms(euler(gradient_field(loss)), 2))(x)
     np.testing.assert_allclose(terms[0], -g, rtol=1e-13)
     np.testing.assert_allclose(terms[1], -h2 @ g / 2, rtol=1e-12)
     np.testing.assert_allclose(terms[2], -(h2 @ h2 @ g / 3 + third / 12), rtol=1e-12)
@@ -202,7 +207,7 @@ def test_rk4_follows_the_rescaled_field_and_drifts_from_the_paper_s_clocks():
     """FACTS T2: with different rates RK4 has drift O(h) on the two clocks, O(h⁴) on one."""
     alpha, lam = 1.0, 0.4
     _, field, y = random_game(11)
-    terms = modified_terms(runge_kutta(field, RK4, Players(alpha, lam)), 3)(y)
+    terms = jax.jit(modified_terms(runge_kutta(field, RK4, Players(alpha, lam)), 3))(y)
     scale = np.abs(flat(terms[0])).max()
     for term in terms[1:]:
         np.testing.assert_allclose(flat(term), 0, atol=1e-12 * scale)
@@ -223,25 +228,15 @@ def test_estimate_from_iterates_has_order_of_the_number_of_steps(num_steps):
     assert observed == pytest.approx(num_steps, abs=0.2), errors
 
 
-def test_stop_gradient_in_a_loss_does_not_hide_its_drift():
+@pytest.mark.parametrize("terms", [consensus(0.1), cancel_interaction(Players(0.1, 0.1))])
+def test_stop_gradient_in_a_loss_does_not_hide_its_drift(terms):
     """The step depends on h through stopped values too; nested forward mode would miss that."""
-    losses, field, y = random_game(13)
-    terms = consensus(0.1)
-    by_losses = simultaneous_euler(game_field(regularized_losses(losses, terms)), Players(1.0, 1.0))
-    by_field = simultaneous_euler(regularized_field(field, terms), Players(1.0, 1.0))
-    for a, b in zip(modified_terms(by_losses, 2)(y), modified_terms(by_field, 2)(y), strict=True):
-        np.testing.assert_allclose(flat(a), flat(b), rtol=1e-10, atol=1e-12)
-
-    def cancelling(y):  # interaction terms hold a factor constant with stop_gradient
-        from ddlib.regularizers import cancel_interaction
-
-        return cancel_interaction(Players(0.1, 0.1))
-
-    one = simultaneous_euler(
-        game_field(regularized_losses(losses, cancelling(y))), Players(1.0, 1.0)
-    )
-    two = simultaneous_euler(regularized_field(field, cancelling(y)), Players(1.0, 1.0))
-    for a, b in zip(modified_terms(one, 2)(y), modified_terms(two, 2)(y), strict=True):
+    losses, field, y = random_game(13, sizes=(2, 1))
+    ways = (game_field(regularized_losses(losses, terms)), regularized_field(field, terms))
+    found = [
+        jax.jit(modified_terms(simultaneous_euler(way, Players(1.0, 1.0)), 2))(y) for way in ways
+    ]
+    for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(flat(a), flat(b), rtol=1e-10, atol=1e-12)
 
 
