@@ -303,7 +303,7 @@ for ax, game in zip(axes[:, 0], shown_games, strict=True):
     ax.grid(False)
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 measured = slopes.dropna()
 deviation = np.abs(
     measured.slope - [expected[m][p] for m, p in zip(measured.method, measured.order, strict=True)]
@@ -405,7 +405,7 @@ ax.set(xlabel="$h$", ylabel="local error, two clocks", title=shown)
 fig.legend(loc="outside lower center", ncols=2, fontsize=9.5, handlelength=3)
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 for claim, kind, theorem in (
     ("dd-theorem-3-1", "simultaneous", "Theorem 3.1"),
     ("dd-theorem-3-2", "alternating", "Theorem 3.2"),

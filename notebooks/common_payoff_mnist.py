@@ -149,7 +149,7 @@ summary = shown.groupby(["network", "rate"]).agg(
 )
 summary.round(4)
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 moderate = pairs[pairs.rate <= 0.3]
 by_rate = moderate.groupby(["network", "rate"]).log_norm.mean()
 claims.record(

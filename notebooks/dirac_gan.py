@@ -104,7 +104,7 @@ for ax in axes:
 axes[0].set_ylabel(r"$\theta$")
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 frame = pd.concat(
     pd.DataFrame({"path": name, "step": np.arange(s.num_steps + 1), "phi": p.phi, "theta": p.theta})
     for name, p in paths.items()
@@ -201,7 +201,7 @@ for order in (1, 2, 3, 4):
     ends[f"order {order}"] = mean_growth(path)
 pd.Series(ends, name="growth of φ² + θ² per unit of time")
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 short = radii["alternating"]
 claims.record(
     "dirac-alternating-neutral",
@@ -296,7 +296,7 @@ thresholds = (
 _ = run.save("thresholds", thresholds)
 thresholds.assign(relative_gap=thresholds.exact / thresholds.predicted - 1)
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 relative = thresholds.exact / thresholds.predicted - 1
 order = np.polyfit(np.log(thresholds.h), np.log(relative), 1)[0]
 at_h = thresholds.set_index("h").exact
@@ -358,7 +358,7 @@ right.set(xlabel=r"$u\,/\,(\alpha h/4)$", ylabel=r"$\log\rho\,/\,h^2$")
 right.legend(fontsize=9)
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 final = forms.set_index(["r", "form"]).radius
 claims.record(
     "dd-dirac-regularised-converges",

@@ -247,7 +247,7 @@ with jax.enable_x64():
 _ = run.save("corollary", corollary)
 corollary
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 slopes = {
     name: np.diff(np.log(corollary[name]))[-1] / np.diff(np.log(corollary.h))[-1]
     for name in ("original flow", "modified losses")

@@ -130,7 +130,7 @@ figure_2 = draw(axes, 0.2, 0.2, Players(jnp.array(0.08), jnp.array(-0.05)), s.nu
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 _ = run.save("figure_2", figure_2)
 distances = {update: worst_distances(figure_2, update) for update in UPDATES}
 claims.record(
@@ -193,7 +193,7 @@ print("original flow: eigenvalue", complex(eigenvalues(field, origin)[0]), "stab
       bool(is_stable(field, origin)))  # fmt: skip
 verdicts
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 grew = verdicts["radius at end / start"] > 1
 predicted = ~verdicts["modified stable"]
 original_stable = bool(is_stable(field, origin))
@@ -272,7 +272,7 @@ axes[0].set_ylabel(r"contraction $\epsilon$")
 fig.colorbar(image, ax=axes, label="log spectral radius")
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 table = pd.concat(
     pd.DataFrame(
         {
@@ -374,7 +374,7 @@ ax.set(xlabel="steps", ylabel="distance from the iterates")
 ax.legend()
 plt.show()
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 after = clocks.pivot(index="step", columns="candidate", values="distance")
 names = {
     "original": "original flow",
