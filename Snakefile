@@ -18,7 +18,9 @@ ROOT = places.root()
 PROFILE = config.get("profile", "quick")
 profiles.check_profile(PROFILE)
 NAMES = list(places.sources(ROOT))
-THREADS = min(2, os.cpu_count() or 1)
+# The quick notebooks mostly compile, on one core: as many at once as there are cores. The larger
+# profiles compute, and XLA takes the cores that there are.
+THREADS = 1 if PROFILE == "quick" else min(4, os.cpu_count() or 1)
 
 # A GPU job a device; without one, the heavy jobs come one after another.
 workflow.global_resources.setdefault("gpu", max(1, len(run.visible_gpus())))
@@ -74,6 +76,7 @@ for name in NAMES:
         message:
             f"{name} ({PROFILE}) runs: {'; '.join(why) or 'what it needs is new'}"
         threads: THREADS
+        priority: int(keys.expected_seconds(ROOT, PROFILE, name))  # the longest first
         resources:
             gpu=int(header.gpu and PROFILE != "quick"),
         shell:

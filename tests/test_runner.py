@@ -326,6 +326,14 @@ def test_a_run_on_real_data_stands_where_the_data_has_gone(was, now, stale):
     assert len(keys.reasons({"data": was}, {"data": now})) == stale
 
 
+def test_many_changes_are_counted_and_the_longest_run_goes_first(book):
+    was, now = {"settings": dict.fromkeys("abcde", 1)}, {"settings": dict.fromkeys("abcde", 2)}
+    assert keys.reasons(was, now) == ["settings: a, b, c and 2 more"]
+    assert keys.expected_seconds(book, "quick", "demo") == 0
+    finish(book)
+    assert keys.expected_seconds(book, "quick", "demo") == 1.25
+
+
 def test_a_damaged_record_is_no_finished_run(book):
     made = finish(book)
     made.record.write_text('{"key": ')

@@ -28,6 +28,9 @@ PAGE_CODE = [
 ]
 
 
+FEW = 3  # changes that are named one by one
+
+
 def key(
     root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -49,6 +52,17 @@ def key(
             "requirements.lock": _digest(_read(root / "requirements.lock")),
         },
     }
+
+
+def expected_seconds(root: Path, profile: str, name: str) -> float:
+    """Return how long the last run took, here or, published, elsewhere; 0 if nobody knows."""
+    published = root / "results" / name / "run.json"
+    for record in (places.products(root, profile, name).record, published):
+        try:
+            return float(results.read_json(record)["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return 0.0
 
 
 def data_fingerprint(settings: Mapping[str, Any]) -> str | None:
@@ -75,9 +89,10 @@ def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
             continue  # a run on real data stands, also where the data has gone since
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             changed = [k for k in {**was, **now} if was.get(k) != now.get(k)]
-            if part == "settings":
+            if part == "settings" and len(changed) <= FEW:
                 changed = [f"{k} was {was.get(k)}, is {now.get(k)}" for k in changed]
-            found.append(f"{part}: {', '.join(changed)}")
+            more = f" and {len(changed) - FEW} more" if len(changed) > FEW else ""
+            found.append(f"{part}: {', '.join(changed[:FEW])}{more}")
         else:
             found.append(f"{part} changed")
     return found
