@@ -181,10 +181,8 @@ def test_a_step_keeps_the_type_of_its_state(method, dtype):
     y = Players(jnp.asarray([0.3, 0.2], dtype), jnp.asarray([-1.0, 0.5], dtype))
     step = METHODS[method](turning)
     for h in (0.1, np.float64(0.1), jnp.asarray(0.1, jnp.float64)):
-        assert {x.dtype for x in step(h, y)} == {np.dtype(dtype)}
-    assert {x.dtype for x in iterate(step, jnp.asarray(0.1, jnp.float64), y, 2)} == {
-        np.dtype(dtype)
-    }
+        for run in (step, lambda h, y: iterate(step, h, y, 2)):
+            assert {x.dtype for x in jax.eval_shape(run, h, y)} == {np.dtype(dtype)}
 
 
 def test_complex_states_move_by_real_steps():

@@ -56,8 +56,7 @@ def rnn(x):
 
 FUNCTIONS = {
     # linear primitives, products, quotients
-    "matmul": lambda x: square(x) @ square(x) @ x,
-    "matmul with a constant": lambda x: MATRIX @ x + x @ MATRIX,
+    "matmul": lambda x: square(x) @ square(x) @ (MATRIX @ x),
     "einsum": lambda x: jnp.einsum("ij,j,k,ik", square(x), x, x, square(x)),
     "conv": lambda x: jnp.convolve(x, x[:3] * x[1:]),
     "conv 2d": lambda x: lax.conv_general_dilated(
@@ -68,8 +67,7 @@ FUNCTIONS = {
     "split": lambda x: jnp.split(x * x, 2),
     "squeeze": lambda x: jnp.squeeze(x[None, :, None] * 2, 0) + jnp.tile(x, 4).reshape(4, 4)[:, :1],
     "cumsum": lambda x: jnp.cumsum(x * x),
-    "cumprod": jnp.cumprod,
-    "moments": lambda x: (jnp.mean(x), jnp.var(x), jnp.prod(x), jnp.linalg.norm(x)),
+    "moments": lambda x: (jnp.mean(x), jnp.var(x), jnp.prod(x[:2])),
     "division": lambda x: (x / (2 + x * x), 1 / (2 + x), x / 3.0),
     "average pool": lambda x: lax.reduce_window(square(x), 0.0, lax.add, (2, 2), (1, 1), "VALID"),
     "max pool": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), "SAME"),
@@ -90,14 +88,14 @@ FUNCTIONS = {
     "silu": jax.nn.silu,
     "sin cos": lambda x: jnp.sin(x) * jnp.cos(2 * x),
     "sqrt": lambda x: (jnp.sqrt(2 + x), lax.rsqrt(2 + x)),
-    "powers": lambda x: [(1 + x) ** k for k in range(7)],
-    "negative powers": lambda x: ((2 + x) ** -1, (2 + x) ** -3),
-    "real powers": lambda x: ((2 + x) ** 2.5, (2 + x) ** x),
+    "powers": lambda x: [(1 + x) ** k for k in (0, 2, 3, 6)],
+    "negative powers": lambda x: (2 + x) ** -2,
+    "real powers": lambda x: (2 + x) ** x,
     "erf": jax.scipy.special.erf,
     "abs": jnp.abs,
     "max min": lambda x: (jnp.maximum(x, 0.1), jnp.minimum(x, x * x), jnp.clip(x, -0.5, 0.5)),
     "logsumexp": jax.nn.logsumexp,
-    "softmax": lambda x: (jax.nn.softmax(x), jax.nn.log_softmax(x)),
+    "softmax": jax.nn.softmax,
     # indices and predicates
     "select": lambda x: jnp.where(x > 0, jnp.sin(x), x**3),
     "gather": lambda x: x[jnp.array([2, 0, 0])] * jnp.take(x, 1),
@@ -141,8 +139,7 @@ FUNCTIONS = {
     "stop in a cond": lambda x: lax.cond(x[0] > 0, lambda x: lax.stop_gradient(x) * x, jnp.sin, x),
     "stop in a checkpoint": jax.checkpoint(lambda x: lax.stop_gradient(x) * x),
     # linear algebra
-    "solve": lambda x: jnp.linalg.solve(square(x) + 4 * jnp.eye(4), x),
-    "cholesky": lambda x: jnp.linalg.cholesky(square(x) @ square(x).T + 4 * jnp.eye(4)),
+    "solve": lambda x: jnp.linalg.solve(square(x)[:2, :2] + 4 * jnp.eye(2), x[:2]),
     # complex numbers on a real line
     "complex": lambda x: (lax.complex(x, x * x) * jnp.exp(1j * x)).real,
     "complex log": lambda x: jnp.log(-1 - x + 1j * x),
