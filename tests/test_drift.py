@@ -167,7 +167,7 @@ def test_published_flow_read_on_two_clocks_has_third_order_local_error(method, u
 
 
 def test_one_clock_reading_of_the_published_drift_is_only_second_order():
-    """FACTS trap 3: at unequal rates the published coefficients on one clock leave O(h²)."""
+    """At unequal rates the published coefficients on one clock leave O(h²)."""
     alpha, lam = 0.25, 1.0
     _, field, y = random_game(3)
     step = simultaneous_euler(field, Players(alpha, lam))
@@ -204,7 +204,7 @@ def test_second_term_of_gradient_descent_is_the_third_order_flow():
 
 
 def test_rk4_follows_the_rescaled_field_and_drifts_from_the_paper_s_clocks():
-    """FACTS T2: with different rates RK4 has drift O(h) on the two clocks, O(h⁴) on one."""
+    """With different rates RK4 has drift O(h) on the two clocks, O(h⁴) on one."""
     alpha, lam = 1.0, 0.4
     _, field, y = random_game(11)
     terms = jax.jit(modified_terms(runge_kutta(field, RK4, Players(alpha, lam)), 3))(y)

@@ -124,7 +124,7 @@ def test_a_tableau_of_one_s_own():
 
 @pytest.mark.parametrize("tableau", [HEUN, RK4], ids=["heun", "rk4"])
 def test_rates_in_runge_kutta_rescale_the_field(tableau):
-    """Stages that move by αh and λh are the method for (αf, λg): one clock (FACTS T2)."""
+    """Stages that move by αh and λh are the method for (αf, λg): one clock."""
 
     def rescaled(y):
         f, g = curved(y)

@@ -139,7 +139,7 @@ def test_cancelling_leaves_the_self_terms(method, updates):
 
 
 def test_published_cancelling_leaves_something_at_unequal_rates():
-    """The two-clock coefficients are not those of one clock (FACTS, trap 3)."""
+    """The two-clock coefficients are not those of one clock."""
     rates = Players(0.7, 1.6)
     own, joint = (cancel_interaction(rates, H, clock=clock) for clock in ("own", "joint"))
     assert own.phi.interaction == joint.theta.interaction == -0.7 * H / 2

