@@ -504,13 +504,23 @@ def test_the_command_line_refuses_before_anything_starts(arguments, message, boo
     assert not (book / "runs").exists()
 
 
-def test_a_run_under_way_is_not_run_twice(book, capsys):
+def test_a_run_under_way_is_waited_for_and_not_run_twice(book, capsys, monkeypatch):
     lock = places.products(book, "quick", "demo").partial.with_name("demo.lock")
     lock.parent.mkdir(parents=True)
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert run.main(["demo"]) == 1
-    assert capsys.readouterr().err == "demo (quick): is running already, in another process\n"
+    lock.write_text("4321")
+    held = lock.open("a")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def other_process(_seconds: float) -> None:
+        finish(book)
+        held.close()
+
+    monkeypatch.setattr(run.time, "sleep", other_process)
+    assert run.main(["demo"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "demo (quick): waits for the process 4321 that runs it",
+        "demo (quick): was done by another process",
+    ]
 
 
 def test_each_gpu_has_one_run_and_scheduler_choices_stand(monkeypatch, tmp_path):

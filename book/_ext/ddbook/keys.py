@@ -98,16 +98,19 @@ def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def stale(root: Path, profile: str, name: str) -> list[str]:
+def stale(
+    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
+) -> list[str]:
     """Say why `name` has to run; nothing when its finished run still stands."""
-    made = places.products(root, profile, name)
+    _, variation = profiles.settings(name, profile, overrides, root)
+    made = places.products(root, profile, name, variation)
     recorded = None
     if made.notebook.is_file() and made.record.is_file():
         try:
             recorded = results.read_json(made.record).get("key")
         except (ValueError, AttributeError):
             recorded = None
-    return reasons(recorded, key(root, profile, name))
+    return reasons(recorded, key(root, profile, name, overrides))
 
 
 def stamp(path: Path, why: list[str], *products: Path) -> Path:

@@ -56,7 +56,10 @@ def run(
     source, variation = check(name, profile, overrides, root)
     made = places.products(root, profile, name, variation)
     label = f"{name} ({', '.join([profile, *(f'{k}={v}' for k, v in variation.items())])})"
-    with _alone(made.partial.with_name(f"{made.partial.name}.lock"), label):
+    with _alone(made.partial.with_name(f"{made.partial.name}.lock"), label, log) as waited:
+        if waited and not keys.stale(root, profile, name, overrides):
+            print(f"{label}: was done by another process", file=log, flush=True)
+            return made.notebook
         start = time.monotonic()
         key = keys.key(root, profile, name, overrides)
         scratch = made.partial.with_name(f"{made.partial.name}.scratch")
@@ -105,15 +108,32 @@ def check(
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, label: str) -> Iterator[None]:
-    """Hold a run's lock; the system drops it when the process ends, however it ends."""
+def _alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
+    """Hold a run's lock, and say whether another process (of a killed batch, say) had it first.
+
+    The system drops the lock when the process ends, however it ends.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failed(f"{label}: is running already, in another process") from None
-        yield
+    with lock.open("a+") as file:
+        waited = not _grasp(file)
+        if waited:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            print(f"{label}: waits for the process {holder} that runs it", file=log, flush=True)
+            while not _grasp(file):
+                time.sleep(1)
+        file.truncate(0)
+        file.write(f"{os.getpid()}")
+        file.flush()
+        yield waited
+
+
+def _grasp(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _execute(
@@ -229,9 +249,7 @@ def _device(gpu: bool, label: str, log: IO[str]) -> Iterator[dict[str, str]]:
         for device in candidates:
             lock = Path(tempfile.gettempdir()) / f"ddbook-gpu-{os.getuid()}-{device}.lock"
             with lock.open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _grasp(file):
                     continue
                 fraction = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
                 yield {
