@@ -1,14 +1,22 @@
-"""Flows: solutions of fields in continuous time, far more precise than the drift they show."""
+"""Flows: solutions of fields in continuous time, and the flows of gradient descent's papers.
+
+Every flow of one loss here is ẏ = Σᵢ α(hλᵢ)(gᵀuᵢ)uᵢ, with g the gradient and (λᵢ, uᵢ) the Hessian's
+eigenpairs: a function α of z = hλ and `spectral_field` make it (PF, Table 1).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float, PyTree
 
 from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
+from ddlib.curvature import hessian, hvp, matrix_function
 from ddlib.games import Field
 
 
@@ -27,7 +35,7 @@ def integrate(
     for: nothing is interpolated.
 
     Args:
-      field: autonomous field on pytrees of float arrays.
+      field: autonomous field on pytrees of real or complex arrays.
       y0: the state at ts[0].
       ts: increasing times, at least two; taken in the precision of y0.
       rtol, atol: tolerances of the controller; by default 1e-11 and 1e-13 in float64, 1e-6 and
@@ -71,16 +79,232 @@ def integrate(
         step_ts=ts,
     )
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, args: field(y)),
+        diffrax.ODETerm(lambda t, parts, args: _to_parts(field(_from_parts(parts, y0)), y0)),
         diffrax.Dopri8(),
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
-        y0=y0,
+        y0=_to_parts(y0, y0),
         saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=controller,
         max_steps=max_steps,
         throw=False,
     )
     assert solution.ys is not None
-    return solution.ys
+    return jax.vmap(lambda parts: _from_parts(parts, y0))(solution.ys)
+
+
+def _to_parts(y: PyTree, like: PyTree) -> PyTree:
+    """Complex leaves as (real, imaginary) pairs, so that the solver works in real numbers."""
+
+    def leaf(x: Array, template: Array) -> Array:
+        if jnp.iscomplexobj(template):
+            return jnp.stack([jnp.real(x), jnp.imag(x)])
+        if jnp.iscomplexobj(x):
+            raise ValueError(
+                "field has complex values on a real y0: give y0 a complex dtype, such as "
+                "jax.tree.map(lambda x: x.astype(complex), y0)"
+            )
+        return x
+
+    return jax.tree.map(leaf, y, like)
+
+
+def _from_parts(parts: PyTree, like: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda x, template: jax.lax.complex(x[0], x[1]) if jnp.iscomplexobj(template) else x,
+        parts,
+        like,
+    )
+
+
+Alpha = Callable[[Array], Array]
+
+
+def ngf_alpha(z: Array) -> Array:
+    """The negative gradient flow's coefficient, −1 at every z = hλ. PF, Table 1.
+
+    >>> ngf_alpha(jnp.array([0.5, 3.0])).tolist()
+    [-1.0, -1.0]
+    """
+    return -jnp.ones_like(jnp.asarray(z))
+
+
+def igr_alpha(z: Array) -> Array:
+    """The implicit-gradient-regularisation flow's coefficient −(1 + z/2), z = hλ. PF, Table 1.
+
+    >>> igr_alpha(jnp.array(1.0)).item()
+    -1.5
+    """
+    return -(1 + jnp.asarray(z) / 2)
+
+
+def series_alpha(order: int) -> Alpha:
+    """The coefficient of the series −Σ_{p ≤ order} z^p/(p + 1), PF Eq. 9, cut after z^order.
+
+    Order 0 is NGF, 1 is IGR; as the order grows it tends to `principal_alpha` for |z| < 1 and
+    to no limit beyond.
+
+    Raises:
+      ValueError: a negative order.
+
+    >>> series_alpha(2)(jnp.array(3.0)).item()  # -(1 + 3/2 + 9/3)
+    -5.5
+    """
+    check_count("order", order, least=0)
+
+    def alpha(z: Array) -> Array:
+        z = jnp.asarray(z)
+        total = -jnp.ones_like(z) / (order + 1)
+        for p in range(order - 1, -1, -1):
+            total = total * z - 1 / (p + 1)
+        return total
+
+    return alpha
+
+
+def principal_alpha(z: Array) -> Array:
+    """The principal flow's coefficient log(1 − z)/z, z = hλ: always complex. PF, Eq. 12.
+
+    The principal branch: real for z < 1; −∞ at z = 1, where one step of gradient descent lands in
+    that direction's minimum; with imaginary part π/z beyond; purely imaginary at z = 2, where its
+    real part changes sign. Near 0 it is a series, so that value and derivative (−1 and −½ at 0) are
+    exact to rounding there too.
+
+    Args:
+      z: real or complex array.
+
+    Returns:
+      complex array of the same shape.
+
+    >>> [complex(principal_alpha(jnp.array(z))) for z in (0.0, 0.5)]
+    [(-1+0j), (-1.38629...+0j)]
+    >>> complex(principal_alpha(jnp.array(2.0))).imag  # iπ/2
+    1.5707...
+    """
+    z = jnp.asarray(z)
+    z = z.astype(jnp.result_type(z.dtype, jnp.complex64))
+    precision = jnp.finfo(z.dtype).eps
+    # Below this the series to z⁷ is exact to rounding, above it the logarithm is.
+    near = jnp.abs(z) < precision ** (1 / 8) / 4
+    safe = jnp.where(near, 0.5, z)
+    series = series_alpha(7)(jnp.where(near, z, 0))
+    return jnp.where(near, series, jnp.log(1 - safe) / safe)
+
+
+def spectral_field(
+    loss: Callable[[PyTree], Array],
+    alpha: Alpha,
+    h: float | Array,
+    num_matvecs: int | None = None,
+    *,
+    scan: bool = True,
+) -> Field:
+    """The field y ↦ Σᵢ α(hλᵢ)(gᵀuᵢ)uᵢ of a loss: NGF, IGR, the principal flow, or one's own.
+
+    PF, Table 1 and Eq. 12. On a complex state (the principal flow leaves the real space once
+    hλ₀ > 1) the loss must be holomorphic; its Hessian is complex symmetric, not Hermitian, and the
+    field is V α(hΛ) V⁻¹ g.
+
+    Args:
+      loss: function from a pytree of one dtype to a scalar.
+      alpha: elementwise function of z = hλ, largest real part first, so that a function of the
+        position picks eigendirections: `lambda z: jnp.where(jnp.arange(z.size) == 0, 1.0, -1.0)`.
+      h: step size of the gradient descent that is modelled.
+      num_matvecs: None for the full eigendecomposition; else so many Hessian-vector products
+        (Lanczos from the gradient), which is accurate while few eigenvalues exceed 1/h.
+      scan: as `ddlib.curvature.krylov`; False for convolutional networks on a CPU.
+
+    Returns:
+      A field on pytrees like the parameters, complex where alpha is. A zero gradient gives zero.
+
+    Raises:
+      ValueError: a bad step size, a loss that is not scalar, params of mixed or integer dtype, more
+        products than parameters.
+
+    >>> def loss(y):
+    ...     return y[0] ** 2 + 0.5 * y[1] ** 2
+    >>> spectral_field(loss, igr_alpha, h=0.5)(jnp.array([1.0, 1.0])).tolist()
+    [-3.0, -1.25]
+    """
+    check_step_size("h", h)
+    if num_matvecs is not None:
+        check_count("num_matvecs", num_matvecs)
+
+    def weigh(values: Array, parts: Array) -> Array:
+        """α(hλ)·part, with 0 where the gradient has no part and α is infinite."""
+        order = jnp.argsort(-values.real)
+        weights = alpha(h * values[order])[jnp.argsort(order)]
+        return jnp.where(jnp.isfinite(weights) | (parts != 0), weights, 0) * parts
+
+    def field(y: PyTree) -> PyTree:
+        y = jax.tree.map(jnp.asarray, y)
+        check_inexact("y", y)
+        flat, unravel = ravel_pytree(y)
+        holomorphic = bool(jnp.iscomplexobj(flat))
+        matvec = hvp(loss, y)  # checks the loss and y
+        gradient = jax.grad(loss, holomorphic=holomorphic)(y)
+        if num_matvecs is not None:
+            return matrix_function(
+                matvec,
+                gradient,
+                lambda values: weigh(values, jnp.ones_like(values)),
+                num_matvecs,
+                scan=scan,
+            )
+        g = ravel_pytree(gradient)[0]
+        matrix = hessian(loss, y)
+        if holomorphic:
+            values, vectors = jnp.linalg.eig(matrix)
+            velocity = vectors @ weigh(values, jnp.linalg.solve(vectors, g))
+        else:
+            values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
+            velocity = vectors @ weigh(values, vectors.T @ g)
+        if jnp.iscomplexobj(velocity) and not holomorphic:
+            real, imaginary = unravel(velocity.real), unravel(velocity.imag)
+            return jax.tree.map(jax.lax.complex, real, imaginary)
+        return unravel(velocity)
+
+    return field
+
+
+def nonprincipal_term(loss: Callable[[PyTree], Array], h: float | Array) -> Field:
+    """The third-order flow's non-principal term y ↦ −(h²/12)·∇³E[g, g]. PF, Eq. 14.
+
+    Added to the principal field it gives the flow that PF uses for the banana function. Works on
+    real and on complex states.
+
+    >>> nonprincipal_term(lambda y: y**3, h=1.0)(jnp.array(1.0)).item()  # −(1/12)·6·3²
+    -4.5
+    """
+    check_step_size("h", h)
+
+    def term(y: PyTree) -> PyTree:
+        y = jax.tree.map(jnp.asarray, y)
+        holomorphic = bool(jnp.iscomplexobj(jax.tree.leaves(y)[0]))
+        gradient = jax.grad(loss, holomorphic=holomorphic)
+        g = gradient(y)
+        third = jax.jvp(lambda p: jax.jvp(gradient, (p,), (g,))[1], (y,), (g,))[1]
+        return jax.tree.map(lambda x: -(h**2) / 12 * x, third)
+
+    return term
+
+
+def stability_coefficients(
+    loss: Callable[[PyTree], Array], y: PyTree, h: float | Array
+) -> tuple[Float[Array, " n"], Complex[Array, " n"]]:
+    """The eigenvalues, largest first, and scᵢ = α_PF(hλᵢ)·gᵀuᵢ. PF, Definition 3.4.
+
+    An eigenvector's sign is free; here it is such that gᵀuᵢ ≥ 0, as the paper has it, so that the
+    sign of Re scᵢ is that of Re α.
+
+    >>> values, sc = stability_coefficients(lambda y: y @ y, jnp.array([1.0, 0.0]), h=0.25)
+    >>> values.tolist(), round(sc[jnp.abs(sc).argmax()].real.item(), 4)  # log(0.5)/0.5 · 2
+    ([2.0, 2.0], -2.7726)
+    """
+    check_step_size("h", h)
+    matrix = hessian(loss, y)
+    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
+    parts = jnp.abs(vectors.T @ ravel_pytree(jax.grad(loss)(y))[0])
+    coefficients = jnp.where(parts == 0, 0, principal_alpha(h * values) * parts)
+    return values[::-1], coefficients[::-1]

@@ -87,7 +87,7 @@ def test_alternating_updates_are_equations_8_and_9(updates, first):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("zero", [0, 0.0, jnp.zeros(())], ids=["int", "float", "array"])
+@pytest.mark.parametrize("zero", [0, jnp.zeros(())], ids=["int", "array"])
 def test_a_step_of_size_zero_rests_exactly(method, zero):
     y = on_device(start())
     np.testing.assert_array_equal(flat(METHODS[method](curved)(zero, y)), flat(y))

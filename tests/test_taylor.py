@@ -155,12 +155,12 @@ FUNCTIONS = {
 
 
 # Interpolation at 15 Chebyshev points in |t| ≤ 0.1 takes no derivative. The functions are analytic
-# for |t| < 0.5 at least, so it leaves about 0.2^15/0.1^3 ~ 1e-8 times the aliasing factor of T_15,
-# less than 0.1, and of rounding 15³/6·eps/0.1³ ~ 1e-10.
+# for |t| < 0.5 at least, so it leaves about 0.2^15/0.1² ~ 3e-9 times the aliasing factor of T_15,
+# less than 0.1, and of rounding 15²·eps/0.1² ~ 5e-12.
 RADIUS = 0.1
 NODES = np.cos((np.arange(15) + 0.5) * np.pi / 15)
-INTERPOLATE = np.linalg.inv(np.vander(NODES, increasing=True))[: ORDER + 1]
-INTERPOLATE /= RADIUS ** np.arange(ORDER + 1)[:, None]
+INTERPOLATE = np.linalg.inv(np.vander(NODES, increasing=True))[:3]
+INTERPOLATE /= RADIUS ** np.arange(3)[:, None]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -173,7 +173,7 @@ def test_coefficients_are_those_of_the_interpolating_polynomial(name):
     @jax.jit
     def both(t):
         nodes = t + jnp.asarray(RADIUS * NODES)
-        return taylor.coefficients(on_curve, t, ORDER), on_curve(t), jax.vmap(on_curve)(nodes)
+        return taylor.coefficients(on_curve, t, 2), on_curve(t), jax.vmap(on_curve)(nodes)
 
     coefficients, values, samples = map(jax.tree.leaves, both(jnp.zeros(())))
     series = [coefficients[i :: len(values)] for i in range(len(values))]
@@ -182,28 +182,28 @@ def test_coefficients_are_those_of_the_interpolating_polynomial(name):
         np.testing.assert_allclose(column[0], value, rtol=1e3 * EPS, atol=1e3 * EPS)
         expected = np.tensordot(INTERPOLATE, np.asarray(sample), 1)
         scale = 1 + np.abs(expected).max()
-        np.testing.assert_allclose(np.stack(column), expected, rtol=0, atol=1e-8 * scale)
+        np.testing.assert_allclose(np.stack(column), expected, rtol=0, atol=1e-9 * scale)
 
 
 SERIES = {
-    "exp": (jnp.exp, [1 / factorial(k) for k in range(9)]),
-    "log": (lambda t: jnp.log(1 + t), [0, *((-1) ** (k + 1) / k for k in range(1, 9))]),
-    "log1p": (jnp.log1p, [0, *((-1) ** (k + 1) / k for k in range(1, 9))]),
-    "tanh": (jnp.tanh, [0, 1, 0, -1 / 3, 0, 2 / 15, 0, -17 / 315, 0]),
-    "sigmoid": (jax.nn.sigmoid, [1 / 2, 1 / 4, 0, -1 / 48, 0, 1 / 480, 0, -17 / 80640, 0]),
-    "geometric": (lambda t: 1 / (1 - t), [1] * 9),
-    "quotient": (lambda t: jnp.exp(t) / (1 - t), np.cumsum([1 / factorial(k) for k in range(9)])),
-    "cube": (lambda t: (1 + t) ** 3, [1, 3, 3, 1, 0, 0, 0, 0, 0]),
-    "binomial": (lambda t: jnp.sqrt(1 + 4 * t), [1, 2, -2, 4, -10, 28, -84, 264, -858]),
-    "turn": (lambda t: jnp.exp(1j * t), [1j**k / factorial(k) for k in range(9)]),
-    "stop": (lambda t: lax.stop_gradient(t) * t, [0, 0, 1, 0, 0, 0, 0, 0, 0]),
+    "exp": (jnp.exp, [1 / factorial(k) for k in range(7)]),
+    "log": (lambda t: jnp.log(1 + t), [0, *((-1) ** (k + 1) / k for k in range(1, 7))]),
+    "log1p": (jnp.log1p, [0, *((-1) ** (k + 1) / k for k in range(1, 7))]),
+    "tanh": (jnp.tanh, [0, 1, 0, -1 / 3, 0, 2 / 15, 0]),
+    "sigmoid": (jax.nn.sigmoid, [1 / 2, 1 / 4, 0, -1 / 48, 0, 1 / 480, 0]),
+    "geometric": (lambda t: 1 / (1 - t), [1] * 7),
+    "quotient": (lambda t: jnp.exp(t) / (1 - t), np.cumsum([1 / factorial(k) for k in range(7)])),
+    "cube": (lambda t: (1 + t) ** 3, [1, 3, 3, 1, 0, 0, 0]),
+    "binomial": (lambda t: jnp.sqrt(1 + 4 * t), [1, 2, -2, 4, -10, 28, -84]),
+    "turn": (lambda t: jnp.exp(1j * t), [1j**k / factorial(k) for k in range(7)]),
+    "stop": (lambda t: lax.stop_gradient(t) * t, [0, 0, 1, 0, 0, 0, 0]),
 }
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_known_series_to_the_eighth_power(name):
+def test_known_series_to_the_sixth_power(name):
     fn, expected = SERIES[name]
-    got = jax.jit(lambda t: taylor.coefficients(fn, t, 8))(0.0)
+    got = jax.jit(lambda t: taylor.coefficients(fn, t, 6))(0.0)
     np.testing.assert_allclose(got, expected, rtol=100 * EPS, atol=100 * EPS)
 
 
@@ -300,10 +300,14 @@ def network(t):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@jax.jit
+def network_series(t):
+    return taylor.coefficients(network, t, 2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_precision_is_kept_where_float64_is_enabled(dtype):
-    got = jax.jit(lambda t: taylor.coefficients(network, t, 2))(jnp.array(0.5, dtype))
-    exact = jax.jit(lambda t: taylor.coefficients(network, t, 2))(0.5)
+    got, exact = network_series(jnp.array(0.5, dtype)), network_series(0.5)
     assert {x.dtype for x in jax.tree.leaves(got)} == {jnp.dtype(dtype)}
     for x, value in zip(jax.tree.leaves(got), jax.tree.leaves(exact), strict=True):
         scale = 1 + np.abs(value).max()
