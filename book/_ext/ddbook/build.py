@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook import keys, places, profiles
+from ddbook import keys, places, profiles, run
 from ddlib import results
 
 TAIL = 15  # lines of the log that are shown when no warning explains a failed build
@@ -44,6 +44,11 @@ def stamp(root: Path, profile: str) -> Path:
 def build(root: Path, profile: str) -> int:
     """Build the HTML and return the exit status of Jupyter Book."""
     profiles.check_profile(profile)
+    with run.alone(root / "runs" / ".stamps" / "html.lock", "the HTML", sys.stderr):
+        return _build(root, profile)
+
+
+def _build(root: Path, profile: str) -> int:
     output = root / "_build"
     if record(root).is_file():
         record(root).unlink()

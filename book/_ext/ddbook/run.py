@@ -56,7 +56,7 @@ def run(
     source, variation = check(name, profile, overrides, root)
     made = places.products(root, profile, name, variation)
     label = f"{name} ({', '.join([profile, *(f'{k}={v}' for k, v in variation.items())])})"
-    with _alone(made.partial.with_name(f"{made.partial.name}.lock"), label, log) as waited:
+    with alone(made.partial.with_name(f"{made.partial.name}.lock"), label, log) as waited:
         if waited and not keys.stale(root, profile, name, overrides):
             print(f"{label}: was done by another process", file=log, flush=True)
             return made.notebook
@@ -108,7 +108,7 @@ def check(
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
+def alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
     """Hold a run's lock, and say whether another process (of a killed batch, say) had it first.
 
     The system drops the lock when the process ends, however it ends.
