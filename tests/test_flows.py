@@ -110,3 +110,14 @@ def test_bad_input_is_named(case):
     given, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         integrate(**{"field": lambda y: -y, "y0": 1.0, "ts": [0.0, 1.0], **given})
+
+
+def test_many_times_are_all_reached():
+    """A step clipped to the next time may be as short as rounding: that must not end the run."""
+    times = 0.1 * jnp.arange(1000)
+
+    def outwards(y):  # a slow spiral
+        return jnp.array([[0.01, 1.0], [-1.0, 0.01]]) @ y
+
+    radius = jnp.linalg.norm(integrate(outwards, jnp.array([1.0, 0.0]), times), axis=1)
+    np.testing.assert_allclose(radius, np.exp(0.01 * np.asarray(times)), rtol=1e-8)
