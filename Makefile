@@ -1,5 +1,6 @@
 # Every command of this book; `make help` lists them.
-# PROFILE=quick|standard|paper  NB=<notebook>  ARGS="-p key value"  PYTHON=<a Python 3.11 or newer>
+# PROFILE=quick|standard|paper  NB=<notebook>  ARGS="-p key value"  FORCE=1  GPUS=<how many>
+# PYTHON=<a Python 3.11 or newer>
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -10,14 +11,14 @@ PROFILE ?= quick
 NB ?=
 ARGS ?=
 FORCE ?=
+GPUS ?= 1
 PYTHON ?= python3 python python3.14 python3.13 python3.12 python3.11
-TARGET ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 # The environment's stamp carries the lock's checksum: another lock, another stamp.
 STAMP := $(VENV)/.from-$(shell cksum < requirements.lock | tr ' \t' '--')
-SNAKEMAKE = $(BIN)/snakemake --config profile=$(PROFILE) --quiet
+SNAKEMAKE = $(BIN)/snakemake --config profile=$(PROFILE) --resources gpu=$(GPUS) --quiet
 NEED_NB = $(if $(NB),,$(error NB=<notebook> is missing; there are: $(basename $(notdir $(wildcard notebooks/*.py)))))
 
 help: ## list these targets

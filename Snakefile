@@ -6,13 +6,13 @@
 # or on another machine counts alike, and `rerun-triggers` is mtime alone.
 #
 #     snakemake --config profile=standard                    # the book of the standard profile
-#     snakemake --config profile=standard runs/standard/dirac_gan.ipynb
-#     snakemake --executor slurm --jobs 20 --config profile=paper notebooks
+#     snakemake runs/standard/dirac_gan.ipynb --config profile=standard
+#     snakemake notebooks --executor slurm --jobs 20 --config profile=paper   # with its plugin
 
 import os
 import sys
 
-from ddbook import build, keys, places, profiles, run
+from ddbook import build, keys, places, profiles
 
 ROOT = places.root()
 PROFILE = config.get("profile", "quick")
@@ -21,9 +21,6 @@ NAMES = list(places.sources(ROOT))
 # The quick notebooks mostly compile, on one core: as many at once as there are cores. The larger
 # profiles compute, and XLA takes the cores that there are.
 THREADS = 1 if PROFILE == "quick" else min(4, os.cpu_count() or 1)
-
-# A GPU job a device; without one, the heavy jobs come one after another.
-workflow.global_resources.setdefault("gpu", max(1, len(run.visible_gpus())))
 
 
 def relative(path):
@@ -78,6 +75,7 @@ for name in NAMES:
         threads: THREADS
         priority: int(keys.expected_seconds(ROOT, PROFILE, name))  # the longest first
         resources:
+            # `--resources gpu=2` says how many there are; the runner locks one for each job
             gpu=int(header.gpu and PROFILE != "quick"),
         shell:
             "{sys.executable:q} -m ddbook.run {params.notebook} --profile {PROFILE}"
