@@ -7,6 +7,7 @@ eigenpairs: a function α of z = hλ and `spectral_field` make it (PF, Table 1).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import jax
@@ -54,6 +55,44 @@ def integrate(
     >>> round(float(ys[-1]), 4)
     0.3679
     """
+    _check_integration(y0, ts, rtol, atol, max_steps)
+    return _solve(diffrax.Dopri8(), field, y0, ts, rtol, atol, max_steps)
+
+
+def integrate_with_error(
+    field: Field,
+    y0: PyTree,
+    ts: Float[Array, " t"],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100_000,
+) -> tuple[PyTree, Float[Array, " t"]]:
+    """`integrate`, and at each time an estimate of the error that the step-size control left.
+
+    The estimate is the distance (Euclidean, over all leaves) from a second integration at the same
+    tolerances by a method of lower order, Dormand and Prince's 5(4): nearly all of it is that
+    one's error, so it is on the safe side for this one's.
+
+    Raises:
+      ValueError: as `integrate`.
+
+    >>> ys, errors = integrate_with_error(lambda y: -y, jnp.array(1.0), jnp.array([0.0, 1.0]))
+    >>> bool(abs(ys[-1] - jnp.exp(-1.0)) <= errors[-1] + 1e-7)
+    True
+    """
+    _check_integration(y0, ts, rtol, atol, max_steps)
+    ys = _solve(diffrax.Dopri8(), field, y0, ts, rtol, atol, max_steps)
+    other = _solve(diffrax.Dopri5(), field, y0, ts, rtol, atol, max_steps)
+    squares = jax.tree.map(
+        lambda a, b: jnp.sum(jnp.abs(a - b).reshape(a.shape[0], -1) ** 2, axis=1), ys, other
+    )
+    return ys, jnp.sqrt(sum(jax.tree.leaves(squares)))
+
+
+def _check_integration(
+    y0: PyTree, ts: Any, rtol: float | None, atol: float | None, max_steps: int
+) -> None:
     if is_concrete(ts):
         times = np.asarray(ts, dtype=float)
         if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
@@ -65,6 +104,17 @@ def integrate(
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance is not None:
             check_step_size(name, tolerance, zero=True)
+
+
+def _solve(
+    solver: Any,
+    field: Field,
+    y0: PyTree,
+    ts: Any,
+    rtol: float | None,
+    atol: float | None,
+    max_steps: int,
+) -> PyTree:
     y0 = jax.tree.map(jnp.asarray, y0)
     precision = jnp.finfo(jnp.result_type(*jax.tree.leaves(y0)))
     double = precision.bits == 64
@@ -78,7 +128,7 @@ def integrate(
     )
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, parts, args: _to_parts(field(_from_parts(parts, y0)), y0)),
-        diffrax.Dopri8(),
+        solver,
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
@@ -137,6 +187,15 @@ def igr_alpha(z: Array) -> Array:
     return -(1 + jnp.asarray(z) / 2)
 
 
+def positive_alpha(z: Array) -> Array:
+    """The positive gradient flow's coefficient, +1: gradient ascent. PF, Section 5.
+
+    >>> positive_alpha(jnp.array([0.5, 3.0])).tolist()
+    [1.0, 1.0]
+    """
+    return jnp.ones_like(jnp.asarray(z))
+
+
 def series_alpha(order: int) -> Alpha:
     """The coefficient of the series −Σ_{p ≤ order} z^p/(p + 1), PF Eq. 9, cut after z^order.
 
@@ -169,6 +228,10 @@ def principal_alpha(z: Array) -> Array:
     real part changes sign. Near 0 it is a series, so that value and derivative (−1 and −½ at 0) are
     exact to rounding there too.
 
+    The branch's cut is the real axis beyond 1, where the eigenvalues of every real state with
+    hλ > 1 lie: as soon as the state is complex this coefficient jumps. Outside quadratics, flows
+    longer than an instant want `continued_alpha`.
+
     Args:
       z: real or complex array.
 
@@ -180,6 +243,35 @@ def principal_alpha(z: Array) -> Array:
     >>> complex(principal_alpha(jnp.array(2.0))).imag  # iπ/2
     1.5707...
     """
+    return _log_alpha(z, jnp.log)
+
+
+def continued_alpha(z: Array) -> Array:
+    """The principal flow's coefficient, continued across the real axis beyond z = 1.
+
+    Equal to `principal_alpha` at every real z and wherever Re z < 1 or Im z ≤ 0, but smooth about
+    the real axis: the logarithm's cut runs from 1 upwards, {1 + is}. The Hessian's eigenvalues turn
+    complex with the state, to either side of the axis; with the principal branch the field jumps
+    by 2πi/z there and its flow cannot be continued, with this one it can. (Ours, not in PF.)
+
+    Args:
+      z: real or complex array.
+
+    Returns:
+      complex array of the same shape.
+
+    >>> above, below = jnp.array(1.5 + 1e-9j), jnp.array(1.5 - 1e-9j)
+    >>> [round(complex(continued_alpha(z)).imag, 4) for z in (above, below)]
+    [2.0944, 2.0944]
+    >>> [round(complex(principal_alpha(z)).imag, 4) for z in (above, below)]
+    [-2.0944, 2.0944]
+    """
+    # arg(1 − z) in (−π/2, 3π/2]: turn by −π/2, take the principal branch, turn back.
+    return _log_alpha(z, lambda w: jnp.log(-1j * w) + 0.5j * jnp.pi)
+
+
+def _log_alpha(z: Array, log: Callable[[Array], Array]) -> Array:
+    """log(1 − z)/z with a branch of the logarithm that is real on (0, ∞)."""
     z = jnp.asarray(z)
     z = z.astype(jnp.result_type(z.dtype, jnp.complex64))
     precision = jnp.finfo(z.dtype).eps
@@ -187,7 +279,7 @@ def principal_alpha(z: Array) -> Array:
     near = jnp.abs(z) < precision ** (1 / 8) / 4
     safe = jnp.where(near, 0.5, z)
     series = series_alpha(7)(jnp.where(near, z, 0))
-    return jnp.where(near, series, jnp.log(1 - safe) / safe)
+    return jnp.where(near, series, log(1 - safe) / safe)
 
 
 def spectral_field(
@@ -264,6 +356,29 @@ def spectral_field(
         return unravel(velocity)
 
     return field
+
+
+def critical_jacobian(
+    loss: Callable[[PyTree], Array], alpha: Alpha, y: PyTree, h: float | Array
+) -> Float[Array, "n n"] | Complex[Array, "n n"]:
+    """The Jacobian α(hH)H of a spectral flow at a critical point y. PF, Eq. 16.
+
+    Its eigenvalues are α(hλᵢ)λᵢ: −λ for NGF, −λ − hλ²/2 for IGR (the text at hand prints h²), and
+    log(1 − hλ)/h for the principal flow, which gradient descent shares: the point repels where
+    hλ > 2. In the coordinates of `ravel_pytree`; y is taken to be critical, which is not checked.
+
+    Raises:
+      ValueError: a bad step size, a loss that is not scalar.
+
+    >>> def loss(y):
+    ...     return 1.5 * y[0] ** 2 + 0.5 * y[1] ** 2
+    >>> critical_jacobian(loss, igr_alpha, jnp.zeros(2), h=0.5).tolist()
+    [[-5.25, 0.0], [0.0, -1.25]]
+    """
+    check_step_size("h", h)
+    matrix = hessian(loss, y)
+    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * (alpha(h * values) * values)) @ vectors.T
 
 
 def nonprincipal_term(loss: Callable[[PyTree], Array], h: float | Array) -> Field:

@@ -6,10 +6,14 @@ import pytest
 from ddlib.curvature import hessian
 from ddlib.drift import modified_terms
 from ddlib.flows import (
+    continued_alpha,
+    critical_jacobian,
     igr_alpha,
     integrate,
+    integrate_with_error,
     ngf_alpha,
     nonprincipal_term,
+    positive_alpha,
     principal_alpha,
     series_alpha,
     spectral_field,
@@ -50,6 +54,56 @@ def test_principal_alpha_is_the_logarithm_and_its_derivative_everywhere():
             true = -sum(p * x ** (p - 1) / (p + 1) for p in range(1, 14))
         np.testing.assert_allclose(got, true, rtol=1e-11)
     np.testing.assert_allclose(jax.grad(lambda x: principal_alpha(x).real)(0.0), -0.5)
+
+
+def test_the_continued_coefficient_differs_by_one_turn_above_the_cut_only():
+    real = jnp.linspace(-2.0, 4.0, 25)
+    np.testing.assert_allclose(continued_alpha(real), principal_alpha(real), rtol=1e-14)
+    z = real[:, None] + 1j * jnp.array([-1.0, -0.1, 0.1, 1.0])
+    turn = (z.real > 1) & (z.imag > 0)
+    expected = principal_alpha(z) + jnp.where(turn, 2j * np.pi / z, 0)
+    np.testing.assert_allclose(continued_alpha(z), expected, rtol=1e-12)
+    slope = jax.vmap(jax.grad(lambda x: continued_alpha(x).real))(real)
+    np.testing.assert_allclose(
+        slope, jax.vmap(jax.grad(lambda x: principal_alpha(x).real))(real), rtol=1e-11
+    )
+
+
+def test_a_flow_across_the_cut_needs_the_continued_coefficient():
+    """A quartic well at hλ = 1.5: its Hessian leaves the real axis with the state."""
+
+    def well(y):
+        return 0.5 * y[0] ** 2 + 0.05 * y[0] ** 4
+
+    h, start = 1.3, jnp.array([0.6])
+    ts, reached = h * jnp.arange(4.0), {}
+    for alpha in (principal_alpha, continued_alpha):
+        flow = spectral_field(well, alpha, h)
+        path = integrate(flow, start.astype(complex), ts, rtol=1e-8, atol=1e-10, max_steps=2000)
+        reached[alpha] = bool(jnp.isfinite(path).all())
+    assert reached == {principal_alpha: False, continued_alpha: True}
+    steps = iterate(euler(gradient_field(well)), h, start, 3)
+    gradient_flow = integrate(spectral_field(well, ngf_alpha, h), start, ts)
+    # `path` is the continued one's.
+    assert jnp.abs(path - steps).max() < jnp.abs(gradient_flow - steps).max() / 4
+
+
+def test_the_positive_gradient_flow_climbs():
+    y = jnp.array([0.4, -0.7, 1.1])
+    climb = spectral_field(smooth, positive_alpha, 0.1)(y)
+    np.testing.assert_allclose(climb, jax.grad(smooth)(y), rtol=1e-12)
+
+
+def test_the_reported_error_bounds_the_error_and_follows_the_tolerance():
+    ts, start = jnp.linspace(0.0, 3.0, 4), jnp.array([1.0, 0.5])
+    exact = start * jnp.exp(-ts)[:, None]
+    found = []
+    for rtol in (1e-5, 1e-9):
+        ys, errors = integrate_with_error(lambda y: -y, start, ts, rtol=rtol, atol=rtol / 100)
+        true = jnp.linalg.norm(ys - exact, axis=1)
+        assert jnp.all(true <= errors + 1e-15)
+        found.append(float(errors.max()))
+    assert found[1] < found[0] / 100
 
 
 def test_series_tends_to_the_principal_coefficient_inside_the_disc_only():
@@ -110,6 +164,8 @@ def test_jacobian_at_a_minimum(alpha, eigenvalue):
     np.testing.assert_allclose(hessian(loss, jnp.zeros(3)), np.diag(scales), atol=1e-14)
     np.testing.assert_allclose(np.diag(matrix), eigenvalue(scales, h), rtol=1e-12)
     np.testing.assert_allclose(matrix - np.diag(np.diag(matrix)), 0, atol=1e-12)
+    formula = critical_jacobian(loss, alpha, jnp.zeros(3), h)  # PF, Eq. 16
+    np.testing.assert_allclose(formula, matrix, atol=1e-12)
 
 
 def test_alpha_may_pick_eigendirections_by_position():
