@@ -480,6 +480,7 @@ def test_every_method_has_a_colour_of_its_own():
     aliases = {"euler": "simultaneous"}  # one player: the same method
     own = [color for name, color in page.COLORS.items() if name not in aliases]
     assert len(set(own)) == len(own)
+    assert len(set(page.FLOW_COLORS.values())) == len(page.FLOW_COLORS)
 
 
 # The runner: what is refused before a kernel starts

@@ -43,6 +43,16 @@ COLORS = {
 }
 """One colour a method, the same on every page; all can be told apart by the colour-blind."""
 
+FLOW_COLORS = {
+    "gradient descent": "#D55E00",  # as "euler" above
+    "NGF": "#000000",  # as "flow"
+    "IGR": "#E69F00",
+    "third order": "#CC79A7",
+    "PF": "#009E73",  # as "modified"
+    "PF + non-principal": "#0072B2",
+}
+"""The same for the flows of gradient descent, which never share a page with the game's methods."""
+
 PROGRESS_SECONDS = 10.0
 
 
