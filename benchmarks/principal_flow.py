@@ -28,7 +28,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ddlib import data
-from ddlib.curvature import hvp, matrix_function, top_eigenpairs
+from ddlib.curvature import gradient, hvp, top_eigenpairs
 from ddlib.flows import principal_alpha, spectral_field
 from ddlib.nets import count, cross_entropy, functional, mlp, vgg11
 from ddlib.sweep import run_steps
@@ -107,14 +107,14 @@ def product_against_gradient(repeats=9):
         params, apply = functional(model)
         batch = (jax.random.normal(key, shape), jax.random.randint(key, shape[:1], 0, 10))
         loss = cross_entropy(apply)
-        gradient = jax.jit(jax.grad(loss)).lower(params, batch).compile()
+        slope = jax.jit(jax.grad(loss)).lower(params, batch).compile()
         product = jax.jit(lambda p, v, b, loss=loss: hvp(loss, p, b)(v))
         product = product.lower(params, params, batch).compile()
-        v = gradient(params, batch)
+        v = slope(params, batch)
         jax.block_until_ready(product(params, v, batch))
         pairs = [
             (
-                seconds(lambda: gradient(params, batch)),  # noqa: B023
+                seconds(lambda: slope(params, batch)),  # noqa: B023
                 seconds(lambda: product(params, v, batch)),  # noqa: B023
             )
             for _ in range(repeats)
@@ -144,22 +144,16 @@ def large_field(num_images, num_products, chunk):
         stages.append((name, time.perf_counter() - start, peak()))
         return value
 
-    def mean_gradient():
-        gradient, total = jax.jit(jax.grad(loss)), jax.tree.map(jnp.zeros_like, params)
-        for i in range(num_chunks):
-            part = jax.tree.map(lambda x, i=i: x[i * chunk : (i + 1) * chunk], batch)
-            total = jax.tree.map(jnp.add, total, gradient(params, part))
-        return jax.tree.map(lambda g: g / num_chunks, total)
-
-    g = timed("gradient, with its compilation", mean_gradient)
+    g = timed(
+        "gradient, with its compilation",
+        lambda: gradient(loss, params, batch, num_chunks=num_chunks),
+    )
     matvec = hvp(loss, params, batch, num_chunks=num_chunks)
     timed("one product, with its compilation", lambda: matvec(g))
-    timed(
-        f"principal field by {num_products} products",
-        lambda: matrix_function(
-            matvec, g, lambda values: principal_alpha(h * values), num_products, scan=False
-        ),
+    field = spectral_field(
+        loss, principal_alpha, h, num_products, batch=batch, num_chunks=num_chunks, scan=False
     )
+    timed(f"principal field by {num_products} products", lambda: field(params))
     return stages
 
 

@@ -66,43 +66,72 @@ def hvp(
     >>> matvec(jnp.array([1.0, 0.0])).tolist()
     [2.0, 3.0]
     """
-    check_count("num_chunks", num_chunks)
     params = jax.tree.map(jnp.asarray, params)
     _check_params(params)
-    if batch is None:
-        if num_chunks != 1:
-            raise ValueError(f"num_chunks is {num_chunks}, but there is no batch to cut")
-        parts: list[tuple[Any, ...]] = [()]
-    else:
-        sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(batch)}
-        if len(sizes) != 1 or () in sizes or next(iter(sizes))[0] % num_chunks:
-            raise ValueError(
-                f"num_chunks={num_chunks} must divide one leading axis, got axes {sorted(sizes)}"
-            )
-        size = next(iter(sizes))[0] // num_chunks
-        parts = [
-            (jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], batch),)
-            for i in range(num_chunks)
-        ]
+    parts = _parts_of(batch, num_chunks)
     _check_scalar(loss, params, *parts[0])
-    holomorphic = jnp.iscomplexobj(jax.tree.leaves(params)[0])
-    gradient = jax.grad(loss, holomorphic=holomorphic)
+    slope = jax.grad(loss, holomorphic=jnp.iscomplexobj(jax.tree.leaves(params)[0]))
 
     def one(v: PyTree, part: tuple[Any, ...]) -> PyTree:
-        return jax.jvp(lambda p: gradient(p, *part), (params,), (v,))[1]
+        return jax.jvp(lambda p: slope(p, *part), (params,), (v,))[1]
 
     if num_chunks == 1:
         return lambda v: one(v, parts[0])
     compiled = jax.jit(one)
+    return lambda v: _mean_over(parts, lambda part: compiled(v, part))
 
-    def chunked(v: PyTree) -> PyTree:
-        # A Python loop, so that convolutions stay out of a scan (slow on XLA:CPU).
-        total = compiled(v, parts[0])
-        for part in parts[1:]:
-            total = jax.tree.map(jnp.add, total, compiled(v, part))
-        return jax.tree.map(lambda x: x / num_chunks, total)
 
-    return chunked
+def gradient(
+    loss: Callable[..., Array], params: PyTree, batch: PyTree = None, *, num_chunks: int = 1
+) -> PyTree:
+    """The gradient of a loss at params, in chunks of the batch where memory wants it.
+
+    Args and errors as `hvp`; complex params take a holomorphic loss.
+
+    >>> def loss(x, batch):
+    ...     return jnp.mean(batch) * x**2
+    >>> gradient(loss, 3.0, jnp.array([1.0, 2.0, 3.0, 4.0]), num_chunks=2).item()
+    15.0
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    _check_params(params)
+    parts = _parts_of(batch, num_chunks)
+    _check_scalar(loss, params, *parts[0])
+    one = jax.grad(loss, holomorphic=jnp.iscomplexobj(jax.tree.leaves(params)[0]))
+    if num_chunks == 1:
+        return one(params, *parts[0])
+    compiled = jax.jit(one)
+    return _mean_over(parts, lambda part: compiled(params, *part))
+
+
+def _parts_of(batch: PyTree, num_chunks: int) -> list[tuple[Any, ...]]:
+    """The batch as arguments after params: none, or one chunk each."""
+    check_count("num_chunks", num_chunks)
+    if batch is None:
+        if num_chunks != 1:
+            raise ValueError(f"num_chunks is {num_chunks}, but there is no batch to cut")
+        return [()]
+    sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or () in sizes or next(iter(sizes))[0] % num_chunks:
+        raise ValueError(
+            f"num_chunks={num_chunks} must divide one leading axis, got axes {sorted(sizes)}"
+        )
+    size = next(iter(sizes))[0] // num_chunks
+    return [
+        (jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], batch),)
+        for i in range(num_chunks)
+    ]
+
+
+def _mean_over(parts: list[tuple[Any, ...]], fn: Callable[[tuple[Any, ...]], PyTree]) -> PyTree:
+    """The mean of fn over chunks, one in memory at a time.
+
+    A Python loop, so that convolutions stay out of a scan (slow on XLA:CPU).
+    """
+    total = fn(parts[0])
+    for part in parts[1:]:
+        total = jax.tree.map(jnp.add, total, fn(part))
+    return jax.tree.map(lambda x: x / len(parts), total)
 
 
 def hessian(loss: Callable[[PyTree], Array], params: PyTree) -> Float[Array, "n n"]:

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PyTree
 
 from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
-from ddlib.curvature import hessian, hvp, matrix_function
+from ddlib.curvature import gradient, hessian, hvp, matrix_function
 from ddlib.games import Field
 
 
@@ -283,11 +283,13 @@ def _log_alpha(z: Array, log: Callable[[Array], Array]) -> Array:
 
 
 def spectral_field(
-    loss: Callable[[PyTree], Array],
+    loss: Callable[..., Array],
     alpha: Alpha,
     h: float | Array,
     num_matvecs: int | None = None,
     *,
+    batch: PyTree = None,
+    num_chunks: int = 1,
     scan: bool = True,
 ) -> Field:
     """The field y ↦ Σᵢ α(hλᵢ)(gᵀuᵢ)uᵢ of a loss: NGF, IGR, the principal flow, or one's own.
@@ -297,12 +299,14 @@ def spectral_field(
     field is V α(hΛ) V⁻¹ g.
 
     Args:
-      loss: function from a pytree of one dtype to a scalar.
+      loss: function from a pytree of one dtype to a scalar, or of that and a batch.
       alpha: elementwise function of z = hλ, largest real part first, so that a function of the
         position picks eigendirections: `lambda z: jnp.where(jnp.arange(z.size) == 0, 1.0, -1.0)`.
       h: step size of the gradient descent that is modelled.
       num_matvecs: None for the full eigendecomposition; else so many Hessian-vector products
         (Lanczos from the gradient), which is accurate while few eigenvalues exceed 1/h.
+      batch, num_chunks: as `ddlib.curvature.hvp`: a loss's batch, and into how many chunks it is
+        cut so that only one is in memory; chunks want `num_matvecs`, and `scan` False.
       scan: as `ddlib.curvature.krylov`; False for convolutional networks on a CPU.
 
     Returns:
@@ -320,6 +324,9 @@ def spectral_field(
     check_step_size("h", h)
     if num_matvecs is not None:
         check_count("num_matvecs", num_matvecs)
+    if num_chunks != 1 and (num_matvecs is None or scan):
+        raise ValueError(f"num_chunks={num_chunks} wants num_matvecs, and scan=False")
+    whole = loss if batch is None else lambda y: loss(y, batch)
 
     def weigh(values: Array, parts: Array) -> Array:
         """α(hλ)·part, with 0 where the gradient has no part and α is infinite."""
@@ -332,18 +339,17 @@ def spectral_field(
         check_inexact("y", y)
         flat, unravel = ravel_pytree(y)
         holomorphic = bool(jnp.iscomplexobj(flat))
-        matvec = hvp(loss, y)  # checks the loss and y
-        gradient = jax.grad(loss, holomorphic=holomorphic)(y)
+        slope = gradient(loss, y, batch, num_chunks=num_chunks)  # checks the loss and y
         if num_matvecs is not None:
             return matrix_function(
-                matvec,
-                gradient,
+                hvp(loss, y, batch, num_chunks=num_chunks),
+                slope,
                 lambda values: weigh(values, jnp.ones_like(values)),
                 num_matvecs,
                 scan=scan,
             )
-        g = ravel_pytree(gradient)[0]
-        matrix = hessian(loss, y)
+        g = ravel_pytree(slope)[0]
+        matrix = hessian(whole, y)
         if holomorphic:
             values, vectors = jnp.linalg.eig(matrix)
             velocity = vectors @ weigh(values, jnp.linalg.solve(vectors, g))
@@ -395,9 +401,9 @@ def nonprincipal_term(loss: Callable[[PyTree], Array], h: float | Array) -> Fiel
     def term(y: PyTree) -> PyTree:
         y = jax.tree.map(jnp.asarray, y)
         holomorphic = bool(jnp.iscomplexobj(jax.tree.leaves(y)[0]))
-        gradient = jax.grad(loss, holomorphic=holomorphic)
-        g = gradient(y)
-        third = jax.jvp(lambda p: jax.jvp(gradient, (p,), (g,))[1], (y,), (g,))[1]
+        slope = jax.grad(loss, holomorphic=holomorphic)
+        g = slope(y)
+        third = jax.jvp(lambda p: jax.jvp(slope, (p,), (g,))[1], (y,), (g,))[1]
         return jax.tree.map(lambda x: -(h**2) / 12 * x, third)
 
     return term

@@ -209,6 +209,19 @@ def test_seeds_are_mapped_and_one_apply_serves_all():
     assert float(jnp.abs(together[0] - together[1]).max()) > 1e-3
 
 
+def test_apply_made_while_tracing_is_free_of_tracers():
+    made = []
+
+    def start(key):
+        params, apply = functional(vgg11(width=TINY, norm="batch", key=key))
+        made.append(apply)
+        return params
+
+    with jax.checking_leaks():
+        params = jax.eval_shape(start, KEY)
+    assert jax.eval_shape(made[0], params, images(2)).shape == (2, 10)
+
+
 def test_batch_norm_uses_the_batch_in_training_and_the_running_statistics_else():
     model = vgg11(width=TINY, norm="batch", activation="tanh", key=KEY, dtype=jnp.float64)
     params, state, apply = stateful(model)

@@ -137,6 +137,19 @@ def test_krylov_field_is_the_dense_field(alpha):
         np.testing.assert_allclose(krylov, dense, rtol=1e-10)
 
 
+def test_a_field_in_chunks_of_the_batch_is_the_field_of_the_batch():
+    x = jnp.linspace(-1.0, 1.0, 12).reshape(6, 2)
+
+    def loss(y, batch):
+        return jnp.mean(jnp.tanh(batch @ y) ** 2 + batch @ y)
+
+    y = jnp.array([0.3, -0.8])
+    whole = spectral_field(lambda p: loss(p, x), principal_alpha, 2.0)(y)
+    for options in ({}, {"num_matvecs": 2}, {"num_matvecs": 2, "num_chunks": 3, "scan": False}):
+        field = spectral_field(loss, principal_alpha, 2.0, batch=x, **options)
+        np.testing.assert_allclose(field(y), whole, rtol=1e-12)
+
+
 def test_flows_are_what_backward_error_analysis_gives():
     y, h = jnp.array([0.4, -0.7, 1.1]), 0.05
     f0, f1, f2 = jax.jit(modified_terms(euler(gradient_field(smooth)), 2))(y)
@@ -207,6 +220,7 @@ def test_stability_coefficients_have_the_sign_of_alpha():
             "start must be finite",
         ),
         (lambda: series_alpha(-1), "order must be"),
+        (lambda: spectral_field(quadratic, ngf_alpha, 0.1, 2, num_chunks=2), "scan=False"),
         (
             lambda: integrate(
                 spectral_field(quadratic, principal_alpha, 1.5),
