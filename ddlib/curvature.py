@@ -70,15 +70,23 @@ def hvp(
     _check_params(params)
     parts = _parts_of(batch, num_chunks)
     _check_scalar(loss, params, *parts[0])
-    slope = jax.grad(loss, holomorphic=jnp.iscomplexobj(jax.tree.leaves(params)[0]))
-
-    def one(v: PyTree, part: tuple[Any, ...]) -> PyTree:
-        return jax.jvp(lambda p: slope(p, *part), (params,), (v,))[1]
-
     if num_chunks == 1:
-        return lambda v: one(v, parts[0])
-    compiled = jax.jit(one)
-    return lambda v: _mean_over(parts, lambda part: compiled(v, part))
+        return lambda v: _product(loss, params, v, *parts[0])
+    return lambda v: _mean_over(parts, lambda part: _compiled_product(loss, params, v, *part))
+
+
+def _slope(loss: Callable[..., Array], params: PyTree, *part: Any) -> PyTree:
+    holomorphic = bool(jnp.iscomplexobj(jax.tree.leaves(params)[0]))
+    return jax.grad(loss, holomorphic=holomorphic)(params, *part)
+
+
+def _product(loss: Callable[..., Array], params: PyTree, v: PyTree, *part: Any) -> PyTree:
+    return jax.jvp(lambda p: _slope(loss, p, *part), (params,), (v,))[1]
+
+
+# Compiled once for a loss, not once for each params: a flow evaluates its field at many.
+_compiled_slope = jax.jit(_slope, static_argnums=0)
+_compiled_product = jax.jit(_product, static_argnums=0)
 
 
 def gradient(
@@ -97,11 +105,9 @@ def gradient(
     _check_params(params)
     parts = _parts_of(batch, num_chunks)
     _check_scalar(loss, params, *parts[0])
-    one = jax.grad(loss, holomorphic=jnp.iscomplexobj(jax.tree.leaves(params)[0]))
     if num_chunks == 1:
-        return one(params, *parts[0])
-    compiled = jax.jit(one)
-    return _mean_over(parts, lambda part: compiled(params, *part))
+        return _slope(loss, params, *parts[0])
+    return _mean_over(parts, lambda part: _compiled_slope(loss, params, *part))
 
 
 def _parts_of(batch: PyTree, num_chunks: int) -> list[tuple[Any, ...]]:
@@ -219,29 +225,16 @@ def krylov(
         raise ValueError(f"num_matvecs must be at most {flat.size} entries, got {num_matvecs}")
     if is_concrete(flat) and not bool(jnp.all(jnp.isfinite(flat))):
         raise ValueError("start must be finite, got a vector with NaN or infinite entries")
-    precision = jnp.finfo(flat.dtype).eps
     norm = jnp.linalg.norm(flat)
-
-    def normalised(v: Array, length: Array, alive: Array) -> Array:
-        return jnp.where(alive, v / jnp.where(alive, length, 1), 0)
 
     def advance(carry: tuple[Array, Array, Array], i: Any) -> tuple[Any, tuple[Array, Array]]:
         basis, q, scale = carry
-        basis = basis.at[i].set(q)
         w = ravel_pytree(matvec(unravel(q)))[0]
-        size = jnp.linalg.norm(w)
-        scale = jnp.maximum(scale, size)
-        column = jnp.zeros(num_matvecs, basis.dtype)
-        for _ in range(2):
-            part = basis.conj() @ w
-            column, w = column + part, w - part @ basis
-        length = jnp.linalg.norm(w)
-        # What is left below rounding is noise: the space is exhausted.
-        alive = length > 10 * precision * flat.size**0.5 * scale
-        return (basis, normalised(w, length, alive), scale), (column, jnp.where(alive, length, 0))
+        orthogonalise = _orthogonalise if scan else _compiled_orthogonalise
+        return orthogonalise(basis, q, w, scale, jnp.asarray(i))
 
     basis = jnp.zeros((num_matvecs, flat.size), flat.dtype)
-    carry: Any = (basis, normalised(flat, norm, norm > 0), jnp.zeros_like(norm))
+    carry: Any = (basis, _normalised(flat, norm, norm > 0), jnp.zeros_like(norm))
     if scan:
         carry, (columns, lengths) = jax.lax.scan(advance, carry, jnp.arange(num_matvecs))
     else:
@@ -252,6 +245,27 @@ def krylov(
         columns, lengths = (jnp.stack(x) for x in zip(*rows, strict=True))
     matrix = columns.T + jnp.diag(lengths[:-1].astype(flat.dtype), -1)
     return Krylov(carry[0], matrix, norm, lengths[-1]), unravel
+
+
+def _normalised(v: Array, length: Array, alive: Array) -> Array:
+    return jnp.where(alive, v / jnp.where(alive, length, 1), 0)
+
+
+def _orthogonalise(basis: Array, q: Array, w: Array, scale: Array, i: Array) -> Any:
+    """Put q into row i, take the part of w = Aq in the rows away: the next q, and a column."""
+    basis = basis.at[i].set(q)
+    scale = jnp.maximum(scale, jnp.linalg.norm(w))
+    column = jnp.zeros(len(basis), basis.dtype)
+    for _ in range(2):
+        part = basis.conj() @ w
+        column, w = column + part, w - part @ basis
+    length = jnp.linalg.norm(w)
+    # What is left below rounding is noise: the space is exhausted.
+    alive = length > 10 * jnp.finfo(w.dtype).eps * w.size**0.5 * scale
+    return (basis, _normalised(w, length, alive), scale), (column, jnp.where(alive, length, 0))
+
+
+_compiled_orthogonalise = jax.jit(_orthogonalise, donate_argnums=0)  # the basis may be gigabytes
 
 
 def top_eigenpairs(
@@ -335,8 +349,12 @@ def matrix_function(
     else:
         values, vectors = jnp.linalg.eigh((space.matrix + space.matrix.T) / 2)
         weights = vectors @ (fn(values) * vectors[0])
-    flat = space.norm * (weights @ space.basis)
-    return _unravel_like(v, flat)
+    if jnp.iscomplexobj(weights) and not jnp.iscomplexobj(space.basis):
+        # By parts, not by a complex copy of the basis.
+        flat = jax.lax.complex(*(jnp.stack([weights.real, weights.imag]) @ space.basis))
+    else:
+        flat = weights @ space.basis
+    return _unravel_like(v, space.norm * flat)
 
 
 def _unravel_like(template: PyTree, flat: Array) -> PyTree:

@@ -409,7 +409,7 @@ def _same(x: Array) -> Array:
 class _Linear(nnx.Linear):
     """NNX's, with complex products taken by parts."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, out_sharding: Any = None) -> Array:
         product = _multiply(x, self.kernel[...])
         return product if self.bias is None else product + self.bias[...]
 
