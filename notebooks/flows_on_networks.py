@@ -107,7 +107,7 @@ def follow_complex(loss, with_term, h, params, batch, times):
         return jax.tree.map(lambda a, b: a + with_term * b, principal(y), extra(y))
 
     start = jax.tree.map(lambda x: x.astype(complex), params)
-    most = max(100, 10 * len(times))
+    most = max(50, 10 * len(times))
     return integrate(field, start, times, rtol=1e-6, atol=1e-8, max_steps=most)
 
 
