@@ -283,11 +283,18 @@ claims.record(
         "seeds": len(ended),
     },
 )
-plain, projected = (median_at(regression, n, 2.2, 3) for n in ("PF", "PF, made real"))
+unstable = regression[(regression["h lambda"] == 2.2) & regression.step.between(1, 5)]
+both = unstable.pivot(index=["seed", "step"], columns="flow", values="distance")
+both = both[["PF", "PF, made real"]].dropna().groupby("seed").tail(1)
 claims.record(
-    "ours-imaginary-part",
-    holds=projected >= 0.8 * plain,
-    measured={"pf": plain, "made_real": projected},
+    "ours-real-part-no-better",
+    holds=bool(len(both) and (both["PF, made real"] / both["PF"]).median() >= 0.8),
+    measured={
+        "seeds": len(both),
+        "pf": both["PF"].median(),
+        "made_real": both["PF, made real"].median(),
+        "median_ratio": (both["PF, made real"] / both["PF"]).median(),
+    },
 )
 
 # %% [markdown]
@@ -299,9 +306,10 @@ claims.record(
 # it cannot be followed any more: {claim}`pf-fig7-accumulates`.
 #
 # The paper supposes that this is so because gradient descent is real and PF is not. That can be
-# tested: with its imaginary part dropped after every step, PF does no better (after three steps
-# {measured}`ours-imaginary-part:made_real:.2g` against {measured}`ours-imaginary-part:pf:.2g`,
-# {claim}`ours-imaginary-part`). What accumulates is the change of the Hessian, which PF leaves out,
+# tested: with its imaginary part dropped after every step, PF does no better. At the last of the first
+# five steps at which both can be followed, the distances are
+# {measured}`ours-real-part-no-better:made_real:.3g` and {measured}`ours-real-part-no-better:pf:.3g`
+# ({claim}`ours-real-part-no-better`). What accumulates is the change of the Hessian, which PF leaves out,
 # and which gradient descent's own instability amplifies from then on.
 #
 # ## A bigger network on real data
