@@ -582,9 +582,9 @@ claims.record(
 # {measured}`pf-fig10-parameters:median_ratio_igr:.2g`. As a statement about *all* iterates with
 # $h\lambda_0 > 1.5$ it does not hold, the share is {measured}`pf-fig10-everywhere:share:.2g`
 # ({claim}`pf-fig10-everywhere`), for two reasons. In calm stretches the curvature drifts, and IGR, wrong
-# in the same direction, may be closer by luck; PF with the non-principal term is the closest of all
-# five flows in a share of {measured}`ours-iris-nonprincipal:share:.2g` of the iterates
-# ({claim}`ours-iris-nonprincipal`). And where the loss is about to jump the largest eigenvalue may cross
+# in the same direction, may be closer by luck; nor does the non-principal term
+# decide it, PF with it is the closest of all five flows in a share of
+# {measured}`ours-iris-nonprincipal:share:.2g` of the iterates ({claim}`ours-iris-nonprincipal`). And where the loss is about to jump the largest eigenvalue may cross
 # $1/h$ within the step, and PF ends: it exists at {measured}`pf-fig10-everywhere:exists:.2f` of these
 # iterates.
 #
