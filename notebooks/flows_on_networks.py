@@ -548,15 +548,15 @@ term = float((edge["PF + non-principal"] <= edge[columns].min(axis=1)).mean())
 claims.record("ours-iris-nonprincipal", holds=term >= 0.75, measured={"share": term})
 rises = iris_steps[iris_steps.loss_after > iris_steps.loss_before]
 rises = rises.assign(foreseen=rises.loss_of_flow > rises.loss_before)
-followed = rises[rises.distance.notna()].groupby("flow").foreseen.mean()
+followed = rises[rises.distance.notna()].groupby("flow").foreseen.mean().reindex(NAMES)
 claims.record(
     "pf-fig10-loss",
-    holds=bool(followed["NGF"] == followed["IGR"] == 0 and followed.get("PF", 0.0) >= 0.75),
+    holds=bool(followed["NGF"] == followed["IGR"] == 0 and followed["PF"] >= 0.75),
     measured={
         "rises": len(rises) // len(NAMES),
         "ngf": followed["NGF"],
         "igr": followed["IGR"],
-        "pf": followed.get("PF", 0.0),
+        "pf": followed["PF"],
         "pf_exists": float(rises[rises.flow == "PF"].distance.notna().mean()),
     },
 )
