@@ -157,7 +157,7 @@ def sharpness(loss, params, batch):
 # corrected on the way. One variant is: *PF, made real* drops its imaginary part after every step.
 
 
-# %%
+# %% tags=["hide-input"]
 def compare(loss, params, batch, product, make_real):
     """A row for each flow and step: the distance from gradient descent."""
     h = product / sharpness(loss, params, batch)
@@ -410,7 +410,7 @@ claims.record(
 # followed for one step and compared with the next iterate: in the parameters, and in the loss. (PF,
 # Figures 10 and 34; the paper gives no step size, $h = 0.3$ behaves likewise, only wilder.)
 
-# %%
+# %% tags=["hide-input"]
 features, labels = load_iris(return_X_y=True)
 iris = jnp.asarray((features - features.mean(0)) / features.std(0)), jnp.asarray(labels)
 _, iris_net = functional(mlp(4, [10] * 4, 3, key=jax.random.key(0), dtype=jnp.float64))

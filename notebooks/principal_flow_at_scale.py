@@ -6,9 +6,9 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
-# ---
 # ddbook:
 #   gpu: true
+# ---
 
 # %% [markdown]
 # # The principal flow at scale
@@ -93,7 +93,7 @@ s, claims, colors = run.settings, run.claims, page.FLOW_COLORS
 # eigendecomposition.
 
 
-# %%
+# %% tags=["hide-input"]
 def trained_digits(random_labels):
     digits = data.load("digits", subset=300)
     x = jnp.asarray(digits.images.reshape(300, -1), jnp.float64)
@@ -224,9 +224,9 @@ claims.record(
 # $h\lambda_0 = 0.5$, {measured}`ours-krylov-products:products_at_2` at 2 and
 # {measured}`ours-krylov-products:products_at_8` at 8 ({claim}`ours-krylov-products`); with random labels
 # {measured}`ours-krylov-products:random_products_at_0.5`,
-# {measured}`ours-krylov-products:random_products_at_2` and, with
-# {measured}`ours-krylov-products:random_above_at_8` eigenvalues above $1/h$, more than
-# {measured}`ours-krylov-products:random_products_at_8`$\,-\,1$. The network has
+# {measured}`ours-krylov-products:random_products_at_2` and
+# {measured}`ours-krylov-products:random_products_at_8`, the last with
+# {measured}`ours-krylov-products:random_above_at_8` eigenvalues above $1/h$. The network has
 # {measured}`ours-krylov-products:parameters` parameters, which is what the eigendecomposition pays for.
 #
 # **When to trust it.** Without an eigendecomposition the error is not known, but the change from $k - 2$
@@ -249,7 +249,7 @@ claims.record(
 # parameters, in float32. The image networks read CIFAR-10 (re-encoded as JPEG where the tables say
 # `cifar10-jpeg`).
 
-# %%
+# %% tags=["hide-input"]
 images = data.load(s.image_dataset, stand_in=True, subset=s.num_images)
 pixels = jnp.asarray(images.images.astype(np.float32))
 small = jnp.asarray(pixels[:, ::4, ::4].reshape(len(pixels), -1))
@@ -374,7 +374,7 @@ claims.record(
 # may leave the real space; networks with ReLU or pooling by maximum have no principal flow beyond the
 # instant, since their losses have no meaning at complex parameters.
 
-# %%
+# %% tags=["hide-input"]
 mnist = data.load(s.dataset, stand_in=True, subset=s.num_examples)
 run.uses(mnist)
 pixels_of = jnp.asarray(mnist.images.reshape(len(mnist.labels), -1), jnp.float64)
