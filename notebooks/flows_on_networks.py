@@ -224,15 +224,13 @@ def draw_distances(axes, frame, names):
             ax.fill_between(
                 middle.index, one.quantile(0.25), one.quantile(0.75), color=color, alpha=0.15, lw=0
             )
-        ax.set(title=rf"$h\lambda_0 = {product:g}$ at the start", xlabel="step $n$")
+        ax.set(title=rf"$h\lambda_0(\theta_0) = {product:g}$", xlabel="step $n$")
     axes[0].set_ylabel(r"$\|\theta_n - \theta(nh)\|$")
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps, at h lambda of 0.5, 1.5 and 2.2. PF and PF with the non-principal term are lowest everywhere at the first steps; in the last panel PF's distance grows until it passes that of the other flows."}, "figure": {"caption": "MLP on random data: distance of each flow from gradient descent after $n$ steps, median and quartiles over seeds. Dotted: PF with its imaginary part dropped after every step. (PF, Figure 7.)", "name": "fig-regression"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown_regression.frame, [*NAMES, "PF, made real"])
-for ax in axes:
-    ax.set_title(ax.get_title().replace(" at the start", ""), fontsize=11)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
 plt.show()
 
@@ -350,8 +348,6 @@ count(params)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps on the breast cancer data, at h lambda of 0.5, 1.5 and 2.2. PF is lowest by one to two decades."}, "figure": {"caption": "MLP on the breast cancer data: as the figure above. (PF, Figures 31 and 32.)", "name": "fig-breast-cancer"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown_bigger.frame, NAMES)
-for ax in axes:
-    ax.set_title(ax.get_title().replace(" at the start", ""), fontsize=11)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
 plt.show()
 
