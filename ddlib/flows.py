@@ -84,10 +84,19 @@ def integrate_with_error(
     _check_integration(y0, ts, rtol, atol, max_steps)
     ys = _solve(diffrax.Dopri8(), field, y0, ts, rtol, atol, max_steps)
     other = _solve(diffrax.Dopri5(), field, y0, ts, rtol, atol, max_steps)
+    return ys, distances(ys, other)
+
+
+def distances(path: PyTree, other: PyTree) -> Float[Array, " t"]:
+    """The Euclidean distance, over all leaves, of two paths at each time, the leading axis.
+
+    >>> distances({"a": jnp.array([0.0, 3.0])}, {"a": jnp.array([0.0, 0.0])}).tolist()
+    [0.0, 3.0]
+    """
     squares = jax.tree.map(
-        lambda a, b: jnp.sum(jnp.abs(a - b).reshape(a.shape[0], -1) ** 2, axis=1), ys, other
+        lambda a, b: jnp.sum(jnp.abs(a - b).reshape(len(a), -1) ** 2, axis=1), path, other
     )
-    return ys, jnp.sqrt(sum(jax.tree.leaves(squares)))
+    return jnp.sqrt(sum(jax.tree.leaves(squares)))
 
 
 def _check_integration(
@@ -360,6 +369,37 @@ def spectral_field(
             real, imaginary = unravel(velocity.real), unravel(velocity.imag)
             return jax.tree.map(jax.lax.complex, real, imaginary)
         return unravel(velocity)
+
+    return field
+
+
+def polynomial_field(
+    loss: Callable[[PyTree], Array], coefficients: Float[Array, " k"], h: float | Array
+) -> Field:
+    """The field y ↦ −Σ_p c_p h^p H^p g by k − 1 Hessian-vector products. PF, Eq. 9.
+
+    NGF is (1,), IGR (1, ½), the principal part of the third-order flow (1, ½, ⅓). What
+    `spectral_field` gives for α(z) = −Σ c_p z^p, without a Krylov space, and with coefficients that
+    may be traced: one program serves all flows of a length.
+
+    Raises:
+      ValueError: no coefficient, a bad step size.
+
+    >>> field = polynomial_field(lambda y: y[0] ** 2, jnp.array([1.0, 0.5]), h=0.5)
+    >>> field(jnp.array([1.0])).tolist()  # −(2 + ½·½·2·2)
+    [-3.0]
+    """
+    check_step_size("h", h)
+    coefficients = jnp.asarray(coefficients)
+    if coefficients.ndim != 1 or not len(coefficients):
+        raise ValueError(f"coefficients must be a vector, got shape {coefficients.shape}")
+
+    def field(y: PyTree) -> PyTree:
+        g, matvec = gradient(loss, y), hvp(loss, y)
+        total = jax.tree.map(lambda x: -coefficients[-1] * x, g)
+        for c in coefficients[-2::-1]:  # Horner
+            total = jax.tree.map(lambda x, hx, c=c: -c * x + h * hx, g, matvec(total))
+        return total
 
     return field
 

@@ -408,8 +408,10 @@ right.set_xlabel("$t/h$", labelpad=-4)
 right.set_ylabel(r"$\mathrm{Im}\,\theta_0$", labelpad=-2)
 right.set_zlabel(r"$\mathrm{Re}\,\theta_0$", labelpad=-4)
 right.tick_params(labelsize=8, pad=-1)
+right.set_yticks([-0.3, 0, 0.3])
+right.set_zticks([-0.4, -0.2, 0, 0.2, 0.4])
 right.view_init(22, -60)
-right.set_box_aspect((1.5, 1, 1), zoom=0.92)
+right.set_box_aspect((1.5, 1, 1), zoom=0.8)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -529,7 +531,7 @@ for product, shade in shades.items():
     )
 left.set(xlabel="order $n$", ylabel="error after one step", ylim=(1e-15, 5), title="quadratic")
 right.set(xlabel="order $n$", xticks=orders, title="banana")
-left.legend(title=r"$h\lambda_0$", fontsize=9, loc="lower right")
+left.legend(title=r"$h\lambda_0$", fontsize=9, loc="lower left")
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]

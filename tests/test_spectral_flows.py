@@ -13,6 +13,7 @@ from ddlib.flows import (
     integrate_with_error,
     ngf_alpha,
     nonprincipal_term,
+    polynomial_field,
     positive_alpha,
     principal_alpha,
     series_alpha,
@@ -192,6 +193,16 @@ def test_alpha_may_pick_eigendirections_by_position():
         np.testing.assert_allclose(got, jnp.array([1.0, -1.0, -1.0]) * g, rtol=1e-12)
 
 
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_a_polynomial_field_is_the_spectral_field_of_its_polynomial(order):
+    real = jnp.array([0.4, -0.7, 1.1])
+    for y in (real, real + 1j * jnp.array([0.2, 0.1, -0.3])):
+        got = polynomial_field(smooth, 1 / jnp.arange(1.0, order + 2), 0.9)(y)
+        np.testing.assert_allclose(
+            got, spectral_field(smooth, series_alpha(order), 0.9)(y), rtol=1e-12
+        )
+
+
 def test_zero_gradient_gives_a_zero_field_also_where_alpha_is_infinite():
     for num in (None, 2):
         field = spectral_field(lambda y: 0.5 * y @ y, principal_alpha, 1.0, num_matvecs=num)
@@ -220,6 +231,7 @@ def test_stability_coefficients_have_the_sign_of_alpha():
             "start must be finite",
         ),
         (lambda: series_alpha(-1), "order must be"),
+        (lambda: polynomial_field(quadratic, jnp.zeros(0), 0.1), "coefficients must be"),
         (lambda: spectral_field(quadratic, ngf_alpha, 0.1, 2, num_chunks=2), "scan=False"),
         (
             lambda: integrate(
