@@ -1,0 +1,349 @@
+"""Scores of generated images: the Inception score and the Fréchet distance, each with its scorer.
+
+The formulas are functions of class probabilities and of features alone. These come from a `Scorer`:
+a classifier with a name. A score means nothing without that name, so statistics and scores carry
+it, and statistics of two scorers are refused. `cifar_scorer` is a small network that ships with
+ddlib; `inception_scorer` is the usual Inception-v3.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ddlib import _scorer
+from ddlib._check import check_count
+
+# Which file is shipped: another one of the same name is refused.
+_SHIPPED = "cifar10_jpeg.safetensors"
+_SHIPPED_SHA256 = ""
+
+Classify = Callable[[Any], tuple[np.ndarray, np.ndarray]]
+
+
+class InceptionScore(NamedTuple):
+    """Mean over the splits, and their standard deviation (0 for one split)."""
+
+    mean: float
+    std: float
+
+
+class Statistics(NamedTuple):
+    """Mean and covariance of features, of how many images, and by which scorer (None: unnamed)."""
+
+    mean: Float[np.ndarray, " d"]
+    covariance: Float[np.ndarray, "d d"]
+    num_images: int
+    scorer: str | None = None
+
+
+class Scorer(NamedTuple):
+    """A classifier that images are scored with.
+
+    `name` ends in the first digits of the checksum of its weights: two scorers of one name are the
+    same. `size` is the number of pixels a side that it computes on. `classify` maps images of shape
+    (n, height, width, 3) with values in [0, 1] to class probabilities (n, classes) and features
+    (n, d), both NumPy arrays of float32; images of another size are resized bilinearly, and memory
+    is bounded whatever n.
+    """
+
+    name: str
+    checksum: str  # sha256 of the weights' file
+    size: int
+    provenance: dict[str, Any]
+    classify: Classify
+
+
+class Scores(NamedTuple):
+    """What one scorer says of one set of images.
+
+    The Fréchet distance of the same generator shrinks as either number of images grows: compare at
+    equal numbers, and with one scorer.
+    """
+
+    scorer: str
+    inception_score: float
+    frechet_distance: float
+    num_images: int
+    num_reference: int
+
+
+# --------------------------------------------------------------------------------------- formulas
+
+
+def inception_score(
+    probabilities: Float[np.ndarray, "n classes"], num_splits: int = 1
+) -> InceptionScore:
+    """The exponential of the mean divergence KL(p(y|x) ‖ p(y)), with p(y) the mean over the images.
+
+    Salimans et al. (2016), arXiv:1606.03498, Section 4. From 1 (all images alike to the classifier)
+    to the number of classes (certain of each image, all classes equally frequent). With few images
+    it is biased towards 1.
+
+    Args:
+      probabilities: one row an image; rows are normalised to sum to exactly 1.
+      num_splits: into how many equal parts, in the given order, the images are cut; each has its
+        own p(y). 10 in the paper.
+
+    Raises:
+      ValueError: another shape, no images, entries that are not finite or negative, rows whose sum
+        is not 1 within 1e-3, a number of splits that does not divide n.
+
+    >>> inception_score(np.eye(4)).mean  # four images, each certainly of its own class
+    4.0...
+    >>> inception_score(np.full((6, 4), 0.25), num_splits=2)
+    InceptionScore(mean=1.0, std=0.0)
+    """
+    p = _matrix("probabilities", probabilities)
+    n, classes = p.shape
+    check_count("num_splits", num_splits)
+    if num_splits > n or n % num_splits:
+        raise ValueError(f"num_splits must divide the number of images, {n}, got {num_splits}")
+    sums = p.sum(1)
+    if (p < 0).any() or (np.abs(sums - 1) > 1e-3).any():
+        worst = np.argmax(np.where(p.min(1) < 0, np.inf, np.abs(sums - 1)))
+        raise ValueError(
+            "probabilities must be rows that are not negative and sum to 1, got row "
+            f"{worst} with least entry {p[worst].min():.3g} and sum {sums[worst]:.6g}"
+        )
+    parts = (p / sums[:, np.newaxis]).reshape(num_splits, -1, classes)
+    divergence = _entropy(parts.mean(1)) - _entropy(parts).mean(1)
+    scores = np.exp(np.maximum(divergence, 0))  # below 0 by rounding alone
+    return InceptionScore(float(scores.mean()), float(scores.std()))
+
+
+def feature_statistics(features: Float[np.ndarray, "n d"], scorer: str | None = None) -> Statistics:
+    """Mean and unbiased covariance of features, in float64.
+
+    Args:
+      features: one row an image. With n ≤ d the covariance is singular, and Fréchet distances to it
+        say more about n than about the images.
+      scorer: the name of the scorer that they come from.
+
+    Raises:
+      ValueError: another shape, fewer than two images, features that are not finite.
+
+    >>> feature_statistics(np.array([[0.0, 0.0], [2.0, 0.0]])).covariance.tolist()
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    x = _matrix("features", features)
+    if len(x) < 2:
+        raise ValueError("features must be of at least 2 images: one has no covariance")
+    mean = x.mean(0)
+    x = x - mean
+    return Statistics(mean, x.T @ x / (len(x) - 1), len(x), scorer)
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """The squared Fréchet distance of two Gaussians, ‖μ−ν‖² + tr(A + B − 2(A^½ B A^½)^½).
+
+    Heusel et al. (2017), arXiv:1706.08500, Eq. 6, who call it FID where the features are those of
+    Inception. It is computed as ‖μ−ν‖² + ‖A^½ − B^½U‖² with the orthogonal U that brings the two
+    roots closest: a sum of squares, so it is never negative, and 0 for equal statistics to the
+    square of rounding.
+
+    Args:
+      a, b: statistics of the same scorer.
+
+    Raises:
+      ValueError: statistics of different scorers (a name and none are different too), of different
+        or wrong shapes, not finite, a covariance that is not symmetric or has negative eigenvalues.
+
+    >>> a = Statistics(np.zeros(2), np.diag([1.0, 4.0]), 100)
+    >>> b = Statistics(np.array([3.0, 0.0]), np.diag([4.0, 4.0]), 100)
+    >>> frechet_distance(a, b)  # 3² + (1 − 2)² + (2 − 2)²
+    10.0
+    """
+    if a.scorer != b.scorer:
+        raise ValueError(
+            f"a and b come from different scorers, {a.scorer!r} and {b.scorer!r}: their distance "
+            "means nothing"
+        )
+    (mu, first), (nu, second) = _gaussian("a", a), _gaussian("b", b)
+    if mu.shape != nu.shape:
+        raise ValueError(f"a and b differ in their features: {len(mu)} and {len(nu)} of them")
+    left, _, right = np.linalg.svd(second @ first)
+    apart = first - second @ (left @ right)
+    return float(((mu - nu) ** 2).sum() + (apart**2).sum())
+
+
+def _matrix(name: str, values: Any) -> np.ndarray:
+    x = np.asarray(values)
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"{name} must be a matrix with one row for each image, got {x.shape}")
+    if x.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be real numbers, got {x.dtype}")
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x).all(1)).sum())
+        raise ValueError(f"{name} must be finite; {bad} of {len(x)} rows are not")
+    return x
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+
+
+def _gaussian(name: str, given: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """The mean, and the symmetric root of the covariance."""
+    mean = np.asarray(given.mean, np.float64)
+    covariance = np.asarray(given.covariance, np.float64)
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
+        raise ValueError(
+            f"{name} must have a mean of shape (d,) and a covariance of shape (d, d), got "
+            f"{mean.shape} and {covariance.shape}"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise ValueError(f"{name} must be finite")
+    scale = np.abs(covariance).max(initial=0)
+    if np.abs(covariance - covariance.T).max(initial=0) > 1e-6 * scale:
+        raise ValueError(f"{name} has a covariance that is not symmetric")
+    values, vectors = np.linalg.eigh(covariance)
+    if (values < -1e-6 * scale).any():
+        raise ValueError(f"{name} has a covariance with the negative eigenvalue {values[0]:.3g}")
+    return mean, (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+# ---------------------------------------------------------------------------------------- scoring
+
+
+def image_statistics(scorer: Scorer, images: Float[np.ndarray, "n h w 3"]) -> Statistics:
+    """Statistics of the scorer's features of images, with its name: what `score` compares with.
+
+    Compute those of the real images once.
+    """
+    return feature_statistics(scorer.classify(images)[1], scorer.name)
+
+
+def score(
+    scorer: Scorer,
+    images: Float[np.ndarray, "n h w 3"],
+    reference: Statistics,
+    *,
+    num_splits: int = 1,
+) -> Scores:
+    """Inception score of images, and their Fréchet distance from the reference.
+
+    Args:
+      scorer: `cifar_scorer()`, for one.
+      images: with values in [0, 1].
+      reference: `image_statistics` of real images, by the same scorer.
+      num_splits: as `inception_score`.
+
+    Raises:
+      ValueError: statistics of another scorer, images that are not finite or outside [0, 1] (those
+        of a generator that ends in tanh are (x + 1) / 2), or as the three formulas.
+    """
+    if reference.scorer != scorer.name:
+        raise ValueError(
+            f"reference comes from the scorer {reference.scorer!r}, not from {scorer.name!r}: "
+            "image_statistics(scorer, real_images) would do"
+        )
+    probabilities, features = scorer.classify(images)
+    return Scores(
+        scorer.name,
+        inception_score(probabilities, num_splits).mean,
+        frechet_distance(feature_statistics(features, scorer.name), reference),
+        len(features),
+        reference.num_images,
+    )
+
+
+# ---------------------------------------------------------------------------------------- scorers
+
+
+@functools.cache
+def cifar_scorer() -> Scorer:
+    """The scorer that ships with ddlib: a small residual network trained on `cifar10-jpeg`.
+
+    10 classes, 128 features, 24 million multiply-adds an image of 32×32; images of 16×16 are
+    resized bilinearly, which it has seen in training. `provenance` says how it was made and how
+    often it is right. Scores by it cannot be compared with any that a paper quotes.
+    Those are Inception's.
+
+    Raises:
+      ValueError: the shipped file is not the one that this version was released with.
+    """
+    shipped = importlib.resources.files("ddlib") / "scorers" / _SHIPPED
+    with importlib.resources.as_file(shipped) as path:
+        return load_scorer(path, checksum=_SHIPPED_SHA256)
+
+
+def load_scorer(
+    path: str | os.PathLike[str], *, checksum: str | None = None, batch_size: int = 100
+) -> Scorer:
+    """Load a scorer that `notebooks/train_scorer.py` wrote, for one of one's own data.
+
+    Args:
+      path: a safetensors file.
+      checksum: the sha256 that it must have; None: any.
+      batch_size: how many images are computed on at a time.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it has another checksum, is no such file, or its weights are not finite.
+    """
+    check_count("batch_size", batch_size)
+    payload = Path(path).read_bytes()
+    digest = hashlib.sha256(payload).hexdigest()
+    if checksum is not None and digest != checksum:
+        raise ValueError(f"{Path(path).name} is corrupt: sha256 {digest}, expected {checksum}")
+    weights, provenance = _scorer.read(payload, Path(path).name)
+
+    @jax.jit
+    def forward(weights: dict[str, Any], x: Any) -> Any:
+        logits, features = _scorer.outputs(weights, _resized(x, _scorer.SIZE))
+        return jax.nn.softmax(logits), features
+
+    on_device = {name: jnp.asarray(value, jnp.float32) for name, value in weights.items()}
+    return Scorer(
+        name=f"{provenance['name']}-{digest[:8]}",
+        checksum=digest,
+        size=_scorer.SIZE,
+        provenance=provenance,
+        classify=_in_batches(functools.partial(forward, on_device), batch_size),
+    )
+
+
+def _resized(x: Any, size: int) -> Any:
+    if x.shape[1:3] == (size, size):
+        return x
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "bilinear")
+
+
+def _in_batches(forward: Callable[[Any], Any], batch_size: int) -> Classify:
+    """Classify any number of images by batches of one size: one compilation, bounded memory.
+
+    A Python loop, since XLA:CPU takes 14 times as long for convolutions inside `lax.map`.
+    """
+
+    def classify(images: Any) -> tuple[np.ndarray, np.ndarray]:
+        images = np.asarray(images, np.float32)
+        if images.ndim != 4 or 0 in images.shape or images.shape[-1] != 3:
+            raise ValueError(f"images must have shape (n, height, width, 3), got {images.shape}")
+        low, high = float(images.min()), float(images.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("images must be finite: this generator has diverged, perhaps")
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ValueError(f"images must have values in [0, 1], got {low:.3g} to {high:.3g}")
+        found = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            rest = batch_size - len(part)  # the last batch is filled up
+            full = np.concatenate([part, np.zeros((rest, *part.shape[1:]), part.dtype)])
+            found.append([np.asarray(x)[: len(part)] for x in forward(full if rest else part)])
+        probabilities, features = (np.concatenate(x) for x in zip(*found, strict=True))
+        return probabilities, features
+
+    return classify
