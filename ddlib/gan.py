@@ -1,0 +1,910 @@
+"""Games played by networks: GAN losses, explicit regularisation on minibatches, updates, training.
+
+A game is a pair of networks and a loss. φ is the discriminator, θ the generator, as in DD::
+
+    networks = sngan_networks(size=16, width=0.125)
+    game = Game(networks, saturating())
+    step = make_step(game, Update("alternating"), terms=True)
+    setting = Setting(rates=Players(0.01, 0.01), terms=cancel_interaction(Players(0.01, 0.01)))
+    state = init(game, key, setting)
+    state, seen = train(step, state, sampler, num_steps, observe=…)
+
+Rates, coefficients and keys are numbers in the state: a sweep over them compiles once. What changes
+the program (the loss, the update, the size of the networks) is given where the step is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from ddlib import nets, sngan
+from ddlib._check import check_count, check_step_size
+from ddlib.games import Players, check_players
+from ddlib.regularizers import DriftTerms
+from ddlib.sngan import Discriminator, Generator
+
+Method = Literal["simultaneous", "alternating", "heun", "rk4", "midpoint", "adams-bashforth"]
+METHODS = ("simultaneous", "alternating", "heun", "rk4", "midpoint", "adams-bashforth")
+SWEEPS = 4  # of the fixed-point iteration of the implicit midpoint rule
+
+
+class Networks(NamedTuple):
+    """The two players' networks: phi's a `Discriminator`, theta's a `Generator`."""
+
+    phi: Discriminator
+    theta: Generator
+
+
+def sngan_networks(
+    *,
+    size: int = 32,
+    width: float = 1,
+    latents: int = 128,
+    channels: int = 3,
+    spectral_norm: bool = True,
+) -> Networks:
+    """The SN-GAN pair of `ddlib.sngan`; arguments and errors are its.
+
+    >>> sngan_networks(size=16, width=0.125).theta.shape
+    (16, 16, 3)
+    """
+    return Networks(
+        sngan.discriminator(size=size, width=width, channels=channels, spectral_norm=spectral_norm),
+        sngan.generator(size=size, width=width, latents=latents, channels=channels),
+    )
+
+
+def mlp_networks(
+    dimension: int = 2,
+    widths: Sequence[int] = (25, 25),
+    *,
+    latents: int = 32,
+    activation: nets.Activation = "relu",
+) -> Networks:
+    """Two multilayer perceptrons for data of a few dimensions, without normalisation.
+
+    Args:
+      dimension: of a sample.
+      widths: of the hidden layers of both.
+      latents: entries of z.
+      activation: as `ddlib.nets.mlp`.
+
+    Raises:
+      ValueError: as `ddlib.nets.mlp`.
+
+    >>> mlp_networks().phi.shape
+    (2,)
+    """
+
+    def init(inputs: int, outputs: int, key: Array) -> tuple[PyTree, PyTree]:
+        model = nets.mlp(inputs, widths, outputs, activation=activation, key=key)
+        return nets.functional(model)[0], {}
+
+    key = jax.random.key(0)
+    _, judge = nets.functional(nets.mlp(dimension, widths, 1, activation=activation, key=key))
+    _, draw = nets.functional(nets.mlp(latents, widths, dimension, activation=activation, key=key))
+    return Networks(
+        Discriminator(
+            partial(init, dimension, 1),
+            lambda phi, vectors, x: judge(phi, x)[:, 0],
+            lambda phi, vectors: vectors,
+            (dimension,),
+        ),
+        Generator(
+            partial(init, latents, dimension),
+            lambda theta, statistics, z, train: (draw(theta, z), statistics),
+            latents,
+            (dimension,),
+        ),
+    )
+
+
+class Loss(NamedTuple):
+    """The two players' losses as functions of logits.
+
+    Attributes:
+      phi: (logits of real, logits of generated samples) -> the discriminator's loss.
+      theta: (logits of generated samples) -> the generator's loss.
+      zero_sum: the generator's loss is minus the discriminator's, up to what θ does not enter;
+        then minus the discriminator's is what both are taken from, and one pass serves both.
+      gradient_penalty: factor on the mean of (‖∇ₓD‖ − 1)², at points between real and generated
+        samples, in the discriminator's loss alone (Gulrajani et al., 2017).
+      name: what tables call it.
+    """
+
+    phi: Callable[[Array, Array], Array]
+    theta: Callable[[Array], Array]
+    zero_sum: bool
+    gradient_penalty: float
+    name: str
+
+
+def _saturating_phi(real: Array, fake: Array) -> Array:
+    return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+
+
+def _saturating_theta(fake: Array) -> Array:
+    return -jnp.mean(jax.nn.softplus(fake))
+
+
+def _non_saturating_theta(fake: Array) -> Array:
+    return jnp.mean(jax.nn.softplus(-fake))
+
+
+def _square_phi(real: Array, fake: Array) -> Array:
+    return jnp.mean((real - 1) ** 2) + jnp.mean(fake**2)
+
+
+def _square_theta(fake: Array) -> Array:
+    return jnp.mean((fake - 1) ** 2)
+
+
+def _sigmoid_square_phi(real: Array, fake: Array) -> Array:
+    return _square_phi(jax.nn.sigmoid(real), jax.nn.sigmoid(fake))
+
+
+def _sigmoid_square_theta(fake: Array) -> Array:
+    return _square_theta(jax.nn.sigmoid(fake))
+
+
+def _wasserstein_phi(real: Array, fake: Array) -> Array:
+    return jnp.mean(fake) - jnp.mean(real)
+
+
+def _wasserstein_theta(fake: Array) -> Array:
+    return -jnp.mean(fake)
+
+
+def saturating() -> Loss:
+    """The zero-sum loss of Goodfellow et al. (2014): E[log σ(D)] + E[log(1 − σ(D∘G))].
+
+    >>> saturating().zero_sum
+    True
+    """
+    return Loss(_saturating_phi, _saturating_theta, True, 0.0, "saturating")
+
+
+def non_saturating() -> Loss:
+    """The same discriminator; the generator minimises −E[log σ(D∘G)]: no zero-sum game.
+
+    >>> non_saturating().theta(jnp.zeros(3)).item()
+    0.6931...
+    """
+    return Loss(_saturating_phi, _non_saturating_theta, False, 0.0, "non-saturating")
+
+
+def least_squares(*, sigmoid: bool = False) -> Loss:
+    """Least squares (Mao et al., 2017): E[(D − 1)²] + E[(D∘G)²] against E[(D∘G − 1)²].
+
+    Args:
+      sigmoid: of σ(D) in place of D.
+
+    >>> least_squares(sigmoid=True).theta(jnp.zeros(3)).item()
+    0.25
+    """
+    if sigmoid:
+        return Loss(_sigmoid_square_phi, _sigmoid_square_theta, False, 0.0, "sigmoid least squares")
+    return Loss(_square_phi, _square_theta, False, 0.0, "least squares")
+
+
+def wasserstein(gradient_penalty: float = 10.0) -> Loss:
+    """Wasserstein (Arjovsky et al., 2017) with a gradient penalty (Gulrajani et al., 2017).
+
+    Without the penalty it is a zero-sum game.
+
+    >>> wasserstein().zero_sum, wasserstein(0).zero_sum
+    (False, True)
+    """
+    check_step_size("gradient_penalty", gradient_penalty, zero=True)
+    return Loss(
+        _wasserstein_phi,
+        _wasserstein_theta,
+        gradient_penalty == 0,
+        float(gradient_penalty),
+        "wasserstein",
+    )
+
+
+class Game(NamedTuple):
+    """Networks and their loss.
+
+    >>> Game(mlp_networks(), saturating()).loss.name
+    'saturating'
+    """
+
+    networks: Networks
+    loss: Loss
+
+
+class Memory(NamedTuple):
+    """What the networks remember and no player's gradient moves.
+
+    `vectors` of the discriminator's power iteration; `statistics` of the generator's batch norm.
+    """
+
+    vectors: PyTree
+    statistics: PyTree
+
+
+class Batch(NamedTuple):
+    """A minibatch: real samples (n, …) and latents (n, latents); `mix` (n,) in [0, 1] places the
+    points of a gradient penalty."""
+
+    real: Array
+    z: Array
+    mix: Array
+
+
+class Gradients(NamedTuple):
+    """All four gradients of a game: `own` (∇φL₁, ∇θL₂), `cross` (∇φL₂, ∇θL₁), and `memory`."""
+
+    own: Players
+    cross: Players
+    memory: Memory
+
+
+def losses(game: Game, players: Players, memory: Memory, batch: Batch) -> Players:
+    """(L₁, L₂) on a minibatch. With a zero-sum loss L₂ = −L₁.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> players, memory = start(game, jax.random.key(0))
+    >>> batch = Batch(jnp.zeros((4, 2)), jnp.zeros((4, 32)), jnp.zeros(4))
+    >>> [x.item() for x in losses(game, players, memory, batch)]
+    [1.386..., -1.386...]
+    """
+    return _losses(game, players, memory, batch)[0]
+
+
+def _losses(game: Game, players: Players, memory: Memory, batch: Batch) -> tuple[Players, PyTree]:
+    """Both losses, and the generator's statistics after its pass in training mode."""
+    networks, loss = game
+    fake, statistics = networks.theta.apply(players.theta, memory.statistics, batch.z, True)
+    judge = partial(networks.phi.apply, players.phi, memory.vectors)
+    first = loss.phi(judge(batch.real), on_fake := judge(fake))
+    if loss.gradient_penalty:
+        mix = batch.mix.reshape(-1, *(1,) * (fake.ndim - 1))
+        between = jax.lax.stop_gradient(batch.real + mix * (fake - batch.real))
+        slopes = jax.grad(lambda x: judge(x).sum())(between)  # D takes each sample by itself
+        norms = jnp.sqrt(jnp.sum(slopes.reshape(len(slopes), -1) ** 2, 1) + 1e-12)
+        first += loss.gradient_penalty * jnp.mean((norms - 1) ** 2)
+    second = -first if loss.zero_sum else loss.theta(on_fake)
+    return Players(first, second), statistics
+
+
+def gradients(game: Game, players: Players, memory: Memory, batch: Batch) -> Players:
+    """(∇φL₁, ∇θL₂) on a minibatch; one forward and one backward pass if the game is zero-sum.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> players, memory = start(game, jax.random.key(0))
+    >>> batch = Batch(jnp.zeros((4, 2)), jnp.zeros((4, 32)), jnp.zeros(4))
+    >>> gradients(game, players, memory, batch).theta["layer_2"]["bias"].shape
+    (2,)
+    """
+    return _own(game, players, memory, batch)[0]
+
+
+def _own(game: Game, players: Players, memory: Memory, batch: Batch) -> tuple[Players, PyTree]:
+    if game.loss.zero_sum:
+        whole, statistics = jax.grad(
+            lambda y: _first(*_losses(game, y, memory, batch)), has_aux=True
+        )(players)
+        return Players(whole.phi, _scale(-1, whole.theta)), statistics
+    # XLA finds that the two share their forward pass.
+    phi = jax.grad(lambda p: losses(game, players._replace(phi=p), memory, batch).phi)(players.phi)
+    theta, statistics = jax.grad(
+        lambda p: _second(*_losses(game, players._replace(theta=p), memory, batch)), has_aux=True
+    )(players.theta)
+    return Players(phi, theta), statistics
+
+
+def _first(both: Players, statistics: PyTree) -> tuple[Array, PyTree]:
+    return both.phi, statistics
+
+
+def _second(both: Players, statistics: PyTree) -> tuple[Array, PyTree]:
+    return both.theta, statistics
+
+
+def _cross(game: Game, players: Players, memory: Memory, batch: Batch) -> Players:
+    """(∇φL₂, ∇θL₁)."""
+    if game.loss.zero_sum:
+        return jax.tree.map(jnp.negative, gradients(game, players, memory, batch))
+    return Players(
+        jax.grad(lambda p: losses(game, players._replace(phi=p), memory, batch).theta)(players.phi),
+        jax.grad(lambda p: losses(game, players._replace(theta=p), memory, batch).phi)(
+            players.theta
+        ),
+    )
+
+
+def regularized_gradients(
+    game: Game,
+    players: Players,
+    memory: Memory,
+    batch: Batch,
+    terms: Players,
+    *,
+    unbiased: bool = True,
+) -> Players:
+    """(∇φL₁, ∇θL₂) with the terms of `ddlib.regularizers` added, on a minibatch.
+
+    Unbiased: of each product of two gradients one is taken on the first half of the batch and held
+    constant, the other on the second half and differentiated, as the papers' released code does;
+    the losses themselves are means over the halves. (`minibatch_regularized_losses` differentiates
+    both ways round, for twice the work.) Biased: both on the whole batch.
+
+    Args:
+      game, players, memory: the game and its state.
+      batch: of even size, if unbiased.
+      terms: `Players` of `DriftTerms`. A coefficient that is None costs nothing: its term is not
+        in the program. Numbers, zero included, are traced.
+      unbiased: which estimator.
+
+    Raises:
+      ValueError: terms of the wrong structure, an odd batch.
+
+    >>> from ddlib.regularizers import consensus
+    >>> game = Game(mlp_networks(), saturating())
+    >>> players, memory = start(game, jax.random.key(0))
+    >>> batch = Batch(jnp.zeros((4, 2)), jnp.zeros((4, 32)), jnp.zeros(4))
+    >>> found = regularized_gradients(game, players, memory, batch, consensus(0.0))
+    >>> plain = gradients(game, players, memory, batch)
+    >>> [bool(jnp.allclose(a, b)) for a, b in zip(*map(jax.tree.leaves, (found, plain)))][:3]
+    [True, True, True]
+    """
+    return _regularized(game, players, memory, batch, terms, unbiased)[0]
+
+
+def _regularized(
+    game: Game, players: Players, memory: Memory, batch: Batch, terms: Players, unbiased: bool
+) -> tuple[Players, PyTree]:
+    _check_terms(terms)
+    if unbiased:
+        size = batch.real.shape[0]
+        if size % 2:
+            raise ValueError(f"the two-half estimator needs an even batch, got {size} samples")
+        held = jax.tree.map(lambda x: x[: size // 2], batch)
+        moved = jax.tree.map(lambda x: x[size // 2 :], batch)
+        fixed, first = _own(game, players, memory, held)
+        value, second = _own(game, players, memory, moved)
+        total = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
+        statistics = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
+    else:
+        moved = batch
+        fixed, statistics = _own(game, players, memory, batch)
+        total = fixed
+    for me, other in (("phi", "theta"), ("theta", "phi")):
+        extra = _extra(game, players, memory, moved, fixed, getattr(terms, me), me, other)
+        if extra is not None:
+            total = total._replace(**{me: jax.tree.map(jnp.add, getattr(total, me), extra)})
+    return total, statistics
+
+
+def _extra(
+    game: Game,
+    players: Players,
+    memory: Memory,
+    batch: Batch,
+    fixed: Players,
+    weights: DriftTerms,
+    me: str,
+    other: str,
+) -> PyTree | None:
+    """The gradient of one player's terms: products of Hessians with what is held constant.
+
+    ∇φ of self_norm·‖∇φL₁‖² + interaction·⟨∇θL₁, [∇θL₂]⟩ is the derivative of ∇φL₁ along
+    (2 self_norm·∇φL₁, interaction·∇θL₂), and that of other_norm·‖∇θL₂‖² the derivative of ∇φL₂
+    along (0, 2 other_norm·∇θL₂).
+    """
+    own, interaction, norm = weights
+
+    def along(gradient: Callable[..., Players], mine: Any, theirs: Any) -> PyTree:
+        direction = {
+            name: _scale(factor, getattr(fixed, name))
+            for name, factor in ((me, mine), (other, theirs))
+            if factor is not None
+        }
+
+        def at(moving: dict[str, PyTree]) -> PyTree:
+            return getattr(gradient(game, players._replace(**moving), memory, batch), me)
+
+        start = {name: getattr(players, name) for name in direction}
+        return jax.jvp(at, (start,), (direction,))[1]
+
+    mine = None if own is None else 2 * own
+    parts = []
+    if game.loss.zero_sum:  # ∇φL₂ = −∇φL₁
+        theirs = None
+        if interaction is not None or norm is not None:
+            theirs = 0.0 if interaction is None else interaction
+            theirs = theirs if norm is None else theirs - 2 * norm
+        if mine is not None or theirs is not None:
+            parts.append(along(gradients, mine, theirs))
+    else:
+        if mine is not None or interaction is not None:
+            parts.append(along(gradients, mine, interaction))
+        if norm is not None:
+            parts.append(along(_cross, None, 2 * norm))
+    return jax.tree.map(lambda *xs: sum(xs), *parts) if parts else None
+
+
+def _check_terms(terms: Any) -> None:
+    check_players("terms", terms)
+    for name, value in terms._asdict().items():
+        if not isinstance(value, DriftTerms):
+            raise ValueError(f"terms.{name} must be a DriftTerms, got {type(value).__name__}")
+
+
+def _scale(factor: Any, tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: factor * x, tree)
+
+
+def _moved(players: Players, rates: Players, slopes: Players) -> Players:
+    """Each player, moved by its rate down its own slope."""
+    return Players(
+        jax.tree.map(lambda y, g: y - rates.phi * g, players.phi, slopes.phi),
+        jax.tree.map(lambda y, g: y - rates.theta * g, players.theta, slopes.theta),
+    )
+
+
+class Update(NamedTuple):
+    """How the players move in one step of training.
+
+    Attributes:
+      method: "simultaneous"; "alternating", a player seeing the other's move; or, both jointly,
+        "heun", "rk4" (a fresh minibatch a stage), "midpoint" (implicit, by fixed-point sweeps on
+        one minibatch), "adams-bashforth" (of order 2; the first step is Euler's).
+      num_updates: `Players` (m, k) of an alternating step, each on a fresh minibatch. Each moves
+        by the whole rate divided by m or k, so that a step moves as far as one update would (DD,
+        Eqs. 8–9).
+      first: the player that moves first in an alternating step.
+
+    >>> Update("alternating", Players(2, 1)).num_batches
+    3
+    """
+
+    method: Method = "simultaneous"
+    num_updates: Players = Players(1, 1)
+    first: Literal["phi", "theta"] = "phi"
+
+    @property
+    def num_batches(self) -> int:
+        """Minibatches that one step takes."""
+        stages = {"heun": 2, "rk4": 4, "alternating": sum(self.num_updates)}
+        return stages.get(self.method, 1)
+
+
+SIMULTANEOUS = Update()
+
+
+def check_update(update: Update) -> None:
+    """Raise `ValueError` unless `update` makes sense.
+
+    >>> check_update(Update("simultaneous", Players(2, 1)))
+    Traceback (most recent call last):
+    ...
+    ValueError: update.num_updates must be Players(1, 1) if simultaneous, got ...
+    """
+    if not isinstance(update, Update):
+        raise ValueError(f"update must be an Update, got {update!r}")
+    if update.method not in METHODS:
+        raise ValueError(
+            f"update.method must be one of {', '.join(METHODS)}, got {update.method!r}"
+        )
+    check_players("update.num_updates", update.num_updates)
+    check_count("update.num_updates.phi", update.num_updates.phi)
+    check_count("update.num_updates.theta", update.num_updates.theta)
+    if update.method != "alternating" and tuple(update.num_updates) != (1, 1):
+        raise ValueError(
+            f"update.num_updates must be Players(1, 1) if {update.method}, got {update.num_updates}"
+        )
+    if update.first not in ("phi", "theta"):
+        raise ValueError(f'update.first must be "phi" or "theta", got {update.first!r}')
+
+
+class Setting(NamedTuple):
+    """What a sweep varies: `Players` of rates and of `DriftTerms`; numbers or traced arrays.
+
+    >>> Setting(Players(0.01, 0.02)).terms.phi.interaction
+    0.0
+    """
+
+    rates: Players
+    terms: Players = Players(DriftTerms(), DriftTerms())
+
+
+class State(NamedTuple):
+    """All that training carries: a pytree of arrays, whole in a checkpoint."""
+
+    players: Players
+    memory: Memory
+    optimizers: Players  # optax states, or None for plain gradient descent
+    velocity: Players  # the last slopes, of Adams and Bashforth's method; else None
+    setting: Setting
+    key: Array  # as raw data: of the minibatches and latents
+    step: Array
+    diverged_at: Array  # the first step after which a parameter was not finite, or −1
+
+
+Optimizers = Players
+"""`Players` of functions from a rate to an optax transformation, such as `optax.sgd`."""
+
+
+def start(game: Game, key: Array) -> tuple[Players, Memory]:
+    """The two networks at their start.
+
+    >>> players, memory = start(Game(mlp_networks(), saturating()), jax.random.key(0))
+    >>> sorted(players.phi)
+    ['layer_0', 'layer_1', 'layer_2']
+    """
+    one, two = jax.random.split(key)
+    phi, vectors = game.networks.phi.init(one)
+    theta, statistics = game.networks.theta.init(two)
+    return Players(phi, theta), Memory(vectors, statistics)
+
+
+def init(
+    game: Game,
+    key: Array,
+    setting: Setting,
+    update: Update = SIMULTANEOUS,
+    optimizers: Optimizers | None = None,
+) -> State:
+    """The state of training at its start.
+
+    Args:
+      game: networks and loss.
+      key: PRNG key; networks, minibatches and latents all follow from it.
+      setting: rates and terms.
+      update, optimizers: as given to `make_step`.
+
+    Raises:
+      ValueError: rates that are no `Players` of positive numbers, terms of the wrong structure, an
+        update that makes no sense.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> init(game, jax.random.key(0), Setting(Players(0.1, 0.1))).step.item()
+    0
+    """
+    check_update(update)
+    if not isinstance(setting, Setting):
+        raise ValueError(f"setting must be a Setting, got {setting!r}")
+    check_players("setting.rates", setting.rates)
+    check_step_size("setting.rates.phi", setting.rates.phi)
+    check_step_size("setting.rates.theta", setting.rates.theta)
+    _check_terms(setting.terms)
+    setting = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), setting)
+    networks_key, data_key = jax.random.split(key)
+    players, memory = start(game, networks_key)
+    states = None
+    if optimizers is not None:
+        check_players("optimizers", optimizers)
+        states = Players(
+            optimizers.phi(setting.rates.phi).init(players.phi),
+            optimizers.theta(setting.rates.theta).init(players.theta),
+        )
+    velocity = None
+    if update.method == "adams-bashforth":
+        velocity = jax.tree.map(jnp.zeros_like, players)
+    return State(
+        players,
+        memory,
+        states,  # type: ignore[arg-type]
+        velocity,  # type: ignore[arg-type]
+        setting,
+        jax.random.key_data(data_key),
+        jnp.zeros((), jnp.int32),
+        jnp.full((), -1, jnp.int32),
+    )
+
+
+@lru_cache(maxsize=64)
+def make_step(
+    game: Game,
+    update: Update = SIMULTANEOUS,
+    *,
+    terms: bool = False,
+    unbiased: bool = True,
+    optimizers: Optimizers | None = None,
+) -> Callable[[State, Batch], State]:
+    """One step of training: a function (state, batches) -> state, to be jitted by the caller.
+
+    The power iteration of the discriminator takes one step a step, on the parameters it starts
+    with; the generator's passes use it and leave it. The generator's statistics move with the
+    generator's own passes alone.
+
+    Args:
+      game: networks and loss.
+      update: how the players move.
+      terms: whether the setting's terms are in the program. In a "heun" or "rk4" step they enter
+        once, as an Euler step on the first stage's minibatch (ODE-GAN, Algorithm 1).
+      unbiased: the estimator of `regularized_gradients`.
+      optimizers: `Players` of functions from a rate to an optax transformation, for simultaneous
+        and alternating updates; None is gradient descent.
+
+    Returns:
+      step(state, batches): batches is a `Batch` whose arrays have a leading axis of
+      `update.num_batches`. The function is cached: equal arguments give the same one.
+
+    Raises:
+      ValueError: an update that makes no sense, optimizers for a method that is no descent.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> step = make_step(game, Update("alternating"))
+    >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
+    >>> batches = Batch(jnp.ones((2, 4, 2)), jnp.ones((2, 4, 32)), jnp.ones((2, 4)))
+    >>> step(state, batches).step.item()
+    1
+    """
+    check_update(update)
+    if optimizers is not None:
+        check_players("optimizers", optimizers)
+        if update.method not in ("simultaneous", "alternating"):
+            raise ValueError(f"optimizers go with descent, not with {update.method}")
+
+    def slopes(
+        players: Players, memory: Memory, batch: Batch, with_terms: Players | None
+    ) -> tuple[Players, PyTree]:
+        if with_terms is None:
+            return _own(game, players, memory, batch)
+        return _regularized(game, players, memory, batch, with_terms, unbiased)
+
+    def descend(state: State, player: str, slope: PyTree, parts: int = 1) -> State:
+        """One player's update by its own slope."""
+        mine = getattr(state.players, player)
+        rate = getattr(state.setting.rates, player) / parts
+        states = state.optimizers
+        if optimizers is None:
+            moved = jax.tree.map(lambda y, g: y - rate * g, mine, slope)
+        else:
+            change, kept = getattr(optimizers, player)(rate).update(
+                slope, getattr(states, player), mine
+            )
+            moved = optax.apply_updates(mine, change)
+            states = states._replace(**{player: kept})
+        return state._replace(players=state.players._replace(**{player: moved}), optimizers=states)
+
+    def simultaneous(state: State, batches: Batch, given: Players | None) -> State:
+        slope, statistics = slopes(state.players, state.memory, _at(batches, 0), given)
+        state = descend(descend(state, "phi", slope.phi), "theta", slope.theta)
+        return _with_statistics(state, statistics)
+
+    def alternating(state: State, batches: Batch, given: Players | None) -> State:
+        order = ("phi", "theta") if update.first == "phi" else ("theta", "phi")
+        number = 0
+        for player in order:
+            parts = getattr(update.num_updates, player)
+            for _ in range(parts):
+                # The other player's half of the pass is not in the program: nothing uses it.
+                slope, statistics = slopes(state.players, state.memory, _at(batches, number), given)
+                state = descend(state, player, getattr(slope, player), parts)
+                if player == "theta":
+                    state = _with_statistics(state, statistics)
+                number += 1
+        return state
+
+    def joint(state: State, batches: Batch, given: Players | None) -> State:
+        rates, players, memory = state.setting.rates, state.players, state.memory
+        velocity = state.velocity
+        first, statistics = slopes(players, memory, _at(batches, 0), None)
+        if update.method == "adams-bashforth":
+            if given is not None:
+                first, statistics = slopes(players, memory, _at(batches, 0), given)
+            start = state.step == 0
+            slope = jax.tree.map(
+                lambda new, old: jnp.where(start, new, 1.5 * new - 0.5 * old), first, velocity
+            )
+            velocity = first
+        elif update.method == "midpoint":
+            slope = first
+            for _ in range(SWEEPS):
+                half = jax.tree.map(lambda r: r / 2, rates)
+                slope, statistics = slopes(
+                    _moved(players, half, slope), memory, _at(batches, 0), given
+                )
+        else:
+            stages = [first]
+            weights = (0.5, 0.5) if update.method == "heun" else (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+            for i, node in enumerate((1.0,) if update.method == "heun" else (0.5, 0.5, 1.0)):
+                reach = jax.tree.map(lambda r, node=node: r * node, rates)
+                stage, seen = slopes(
+                    _moved(players, reach, stages[-1]), memory, _at(batches, i + 1), None
+                )
+                stages.append(stage)
+                statistics = jax.tree.map(lambda a, b: a + b, statistics, seen)
+            statistics = jax.tree.map(lambda x: x / len(stages), statistics)
+            slope = jax.tree.map(
+                lambda *xs: sum(w * x for w, x in zip(weights, xs, strict=True)), *stages
+            )
+            if given is not None:
+                extra, _ = slopes(players, memory, _at(batches, 0), given)
+                slope = jax.tree.map(lambda s, e, f: s + e - f, slope, extra, first)
+        state = state._replace(players=_moved(players, rates, slope), velocity=velocity)
+        return _with_statistics(state, statistics)
+
+    rule = {"simultaneous": simultaneous, "alternating": alternating}.get(update.method, joint)
+
+    def step(state: State, batches: Batch) -> State:
+        if batches.real.shape[:1] != (update.num_batches,):
+            raise ValueError(
+                f"batches must have a leading axis of {update.num_batches} for {update}, got "
+                f"shape {batches.real.shape}"
+            )
+        vectors = game.networks.phi.refresh(state.players.phi, state.memory.vectors)
+        after = rule(state, batches, state.setting.terms if terms else None)
+        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(after.players)]).all()
+        return after._replace(
+            memory=after.memory._replace(vectors=vectors),
+            step=state.step + 1,
+            diverged_at=jnp.where(
+                finite | (state.diverged_at >= 0), state.diverged_at, state.step + 1
+            ),
+        )
+
+    return step
+
+
+def _with_statistics(state: State, statistics: PyTree) -> State:
+    return state._replace(memory=state.memory._replace(statistics=statistics))
+
+
+def _at(batches: Batch, number: int) -> Batch:
+    return jax.tree.map(lambda x: x[number], batches)
+
+
+def draw_batches(
+    data: Array, state: State, latents: int, batch_size: int, num_batches: int
+) -> Batch:
+    """Minibatches of one step, all from the state's key and step.
+
+    Args:
+      data: real samples, scaled as the generator's are; drawn with replacement.
+      state: whose key and step say which.
+      latents, batch_size, num_batches: sizes.
+
+    Returns:
+      A `Batch` of arrays with leading axes (num_batches, batch_size); latents are normal numbers.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
+    >>> draw_batches(jnp.zeros((10, 2)), state, 32, 4, 1).z.shape
+    (1, 4, 32)
+    """
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    which, noise, mix = jax.random.split(key, 3)
+    shape = (num_batches, batch_size)
+    return Batch(
+        data[jax.random.randint(which, shape, 0, len(data))],
+        jax.random.normal(noise, (*shape, latents)),
+        jax.random.uniform(mix, shape),
+    )
+
+
+@lru_cache(maxsize=64)
+def _advance(
+    step: Callable[[State, Batch], State],
+    latents: int,
+    batch_size: int,
+    num_batches: int,
+    num_steps: int,
+) -> Callable[[State, Array], State]:
+    """(state, data) -> state after num_steps steps, compiled; the state's buffers are reused."""
+
+    def one(state: State, data: Array) -> State:
+        return step(state, draw_batches(data, state, latents, batch_size, num_batches))
+
+    def many(state: State, data: Array) -> State:
+        return jax.lax.fori_loop(0, num_steps, lambda _, y: one(y, data), state)
+
+    return jax.jit(one if num_steps == 1 else many, donate_argnums=0)
+
+
+def train(
+    game: Game,
+    state: State,
+    data: Array,
+    num_steps: int,
+    *,
+    update: Update = SIMULTANEOUS,
+    terms: bool = False,
+    unbiased: bool = True,
+    optimizers: Optimizers | None = None,
+    batch_size: int = 128,
+    every: int = 1,
+    observe: Callable[[State], PyTree] = lambda state: {},
+    report: Callable[[int], None] | None = None,
+) -> tuple[State, list[PyTree]]:
+    """Train from `state` up to step `num_steps`.
+
+    Args:
+      game: networks and loss.
+      state: from `init`, or from an earlier call: then only the steps that are left are taken, and
+        the trajectory is the same to the bit.
+      data: real samples, leading axis the sample, scaled as the generator's: images in [−1, 1].
+      num_steps: the step to end at; with the state's own step a multiple of `every` apart.
+      update, terms, unbiased, optimizers: as `make_step`.
+      batch_size: of each minibatch.
+      every: steps between observations.
+      observe: what is kept, from the state before the first and after each `every` steps; it may
+        do anything on the host.
+      report: called with the step after each observation.
+
+    Returns:
+      The state and the observations. A run that diverges ends at the next observation, which is
+      its last; `state.diverged_at` says at which step it did.
+
+    Raises:
+      ValueError: data of another shape than the generator's samples, a batch size that will not do,
+        steps that do not divide; before anything is compiled.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
+    >>> state, seen = train(game, state, jnp.zeros((10, 2)), 4, batch_size=6, every=2,
+    ...                     observe=lambda state: state.step.item())
+    >>> seen
+    [0, 2, 4]
+    """
+    check_update(update)
+    shape = game.networks.theta.shape
+    if jnp.shape(data)[1:] != shape or game.networks.phi.shape != shape:
+        raise ValueError(
+            f"data must have shape (n, {', '.join(map(str, shape))}) and fit both networks, got "
+            f"{jnp.shape(data)} and a discriminator of {game.networks.phi.shape}"
+        )
+    check_count("batch_size", batch_size)
+    if terms and unbiased and batch_size % 2:
+        raise ValueError(f"batch_size must be even for the two-half estimator, got {batch_size}")
+    check_count("every", every)
+    check_count("num_steps", num_steps, least=0)
+    first = int(state.step)
+    if first > num_steps or (num_steps - first) % every:
+        raise ValueError(
+            f"num_steps must lie a multiple of every={every} beyond step {first}, got {num_steps}"
+        )
+    step = make_step(game, update, terms=terms, unbiased=unbiased, optimizers=optimizers)
+    # XLA:CPU runs convolutions inside a loop far slower than one by one
+    images = len(shape) == 3
+    at_once = 1 if images and jax.default_backend() == "cpu" else every
+    advance = _advance(step, game.networks.theta.latents, batch_size, update.num_batches, at_once)
+    state = jax.tree.map(jnp.copy, state)
+    seen = [observe(state)]
+    for begin in range(first, num_steps, every):
+        for _ in range(every // at_once):
+            state = advance(state, data)
+        seen.append(observe(state))
+        if report is not None:
+            report(begin + every)
+        if int(state.diverged_at) >= 0:
+            break
+    return state, seen
+
+
+def sample(
+    game: Game, state: State, key: Array, num_samples: int, *, running: bool = False
+) -> Array:
+    """Samples of the generator, in its own scale: images in [−1, 1].
+
+    Args:
+      game, state: what is trained.
+      key: PRNG key of the latents.
+      num_samples: how many.
+      running: whether batch norm uses its running statistics. They lag by a thousand steps; else
+        it uses those of these very samples.
+
+    >>> game = Game(mlp_networks(), saturating())
+    >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
+    >>> sample(game, state, jax.random.key(1), 5).shape
+    (5, 2)
+    """
+    check_count("num_samples", num_samples)
+    z = jax.random.normal(key, (num_samples, game.networks.theta.latents))
+    return game.networks.theta.apply(state.players.theta, state.memory.statistics, z, not running)[
+        0
+    ]
