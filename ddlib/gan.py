@@ -21,8 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ddlib import nets, sngan
 from ddlib._check import check_count, check_step_size
@@ -886,17 +887,36 @@ def train(
     return state, seen
 
 
+@lru_cache(maxsize=64)
+def _sampler(game: Game, num_samples: int, running: bool) -> Callable[..., Array]:
+    def draw(theta: PyTree, statistics: PyTree, key: Array) -> Array:
+        z = jax.random.normal(key, (num_samples, game.networks.theta.latents))
+        return game.networks.theta.apply(theta, statistics, z, not running)[0]
+
+    return jax.jit(draw)
+
+
 def sample(
-    game: Game, state: State, key: Array, num_samples: int, *, running: bool = False
-) -> Array:
+    game: Game,
+    state: State,
+    key: Array,
+    num_samples: int,
+    *,
+    running: bool = False,
+    batch_size: int = 250,
+) -> Float[np.ndarray, "n ..."]:
     """Samples of the generator, in its own scale: images in [−1, 1].
 
     Args:
       game, state: what is trained.
       key: PRNG key of the latents.
       num_samples: how many.
-      running: whether batch norm uses its running statistics. They lag by a thousand steps; else
-        it uses those of these very samples.
+      running: whether batch norm uses its running statistics, which lag by a thousand steps; else
+        it uses those of each batch of samples.
+      batch_size: samples made at once.
+
+    Raises:
+      ValueError: numbers that are not positive integers.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
@@ -904,7 +924,10 @@ def sample(
     (5, 2)
     """
     check_count("num_samples", num_samples)
-    z = jax.random.normal(key, (num_samples, game.networks.theta.latents))
-    return game.networks.theta.apply(state.players.theta, state.memory.statistics, z, not running)[
-        0
+    check_count("batch_size", batch_size)
+    draw = _sampler(game, min(batch_size, num_samples), running)
+    made = [
+        np.asarray(draw(state.players.theta, state.memory.statistics, jax.random.fold_in(key, i)))
+        for i in range(-(-num_samples // batch_size))
     ]
+    return np.concatenate(made)[:num_samples]

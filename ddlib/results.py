@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -292,3 +293,39 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
             "delete it and run its notebook again"
         ) from error
     return table.to_pandas(), provenance
+
+
+class Store:
+    """Finished runs of a long batch, one JSON file each: what an interrupted batch resumes from.
+
+    A run is found again by all that it depends on. Several processes may share a store: a file is
+    there whole or not at all.
+
+    Args:
+      folder: where; made when the first run is put.
+
+    >>> import tempfile
+    >>> store = Store(tempfile.mkdtemp())
+    >>> store.put({"rate": 0.1, "seed": 0}, {"loss": [1.0, 0.5]})
+    >>> store.get({"seed": 0, "rate": 0.1})
+    {'loss': [1.0, 0.5]}
+    >>> store.get({"seed": 1, "rate": 0.1}) is None
+    True
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        text = json.dumps(_finite(plain(key)), sort_keys=True, allow_nan=False)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+    def get(self, key: Mapping[str, Any]) -> Any:
+        """Return what was put under an equal key, or None; non-finite numbers as strings."""
+        path = self._path(key)
+        return read_json(path)["value"] if path.is_file() else None
+
+    def put(self, key: Mapping[str, Any], value: Any) -> None:
+        """Keep `value` under `key`: mappings, lists, strings and numbers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json({"key": key, "value": value}, self._path(key))

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -174,6 +174,28 @@ class Run:
                 "stand_in": dataset.stand_in,
             }
         self.claims.dataset = self._dataset
+
+    def cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+        """Return `compute()`, or what it gave when a run with an equal key was finished before.
+
+        The key must hold all that the result depends on, the program included
+        (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
+        shards may run side by side. The data that `uses` named is part of the key.
+        """
+        store = results.Store(places.store(self._root, self.name))
+        whole = {**key, "dataset": self._dataset}
+        value = store.get(whole)
+        if value is None:
+            start = time.monotonic()
+            value = results.plain(compute())
+            value |= {
+                "seconds": round(time.monotonic() - start, 3),
+                "commit": self._commit.commit,
+                "dirty": self._commit.dirty,
+                "device": results.device_description(),
+            }
+            store.put(whole, value)
+        return value
 
     def save(self, table: str, frame: pd.DataFrame) -> Table:
         """Save a tidy table with its provenance; its seeds are those of its column `seed`."""

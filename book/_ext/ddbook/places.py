@@ -5,6 +5,7 @@ runs/<profile>/<name>.ipynb        executed notebook: there only if the run succ
 runs/<profile>/<name>/             its tables, claims.json, run.json
 runs/variations/<profile>/…        the same for runs with other settings than the profile's
 runs/.partial/<profile>/<name>/    a run under way (or killed): never read
+runs/.store/<name>/                single training runs, each finished one for good (see `page`)
 runs/.stamps/<profile>/<name>      why it has to run, for Snakemake (see `keys.stamp`)
 results/<name>/                    published tables, claims.json, run.json
 """
@@ -68,3 +69,8 @@ def products(root: Path, profile: str, name: str, variation: Mapping[str, Any] =
         partial=root / "runs" / ".partial" / base.relative_to(root / "runs") / stem,
         stamp=root / "runs" / ".stamps" / base.relative_to(root / "runs") / stem,
     )
+
+
+def store(root: Path, name: str) -> Path:
+    """Return where a notebook keeps its single finished training runs, for all profiles."""
+    return root / "runs" / ".store" / name

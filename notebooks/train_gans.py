@@ -1,0 +1,365 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ddbook:
+#   gpu: true
+# ---
+
+# %% [markdown]
+# # Training the GANs
+#
+# This notebook trains every GAN on images that the chapters before it show, and writes two tables:
+# one row for a run, one for each time that a run was scored. The chapters read them and plot; none
+# of them trains.
+#
+# The networks are those of SN-GAN {cite:p}`miyato2018spectral` at a fraction of their width, the
+# discriminator spectrally normalised, the generator batch-normalised, as
+# {cite:t}`rosca2021discretization` have them. φ is the discriminator, with rate α; θ is the
+# generator, with rate λ. Updates are plain gradient descent but for one method, Adam.
+#
+# A run is a method, a pair of rates and a seed. A finished one is kept for good, under a key that
+# holds the compiled program itself, so that a batch that was cut goes on where it was; and a batch
+# splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on.
+
+# %% tags=["parameters"]
+profile = "quick"  # quick, standard or paper: see profiles/
+dataset = None  # None here and below: what the profile says
+size = None
+width = None
+batch_size = None
+num_steps = None
+evaluate_every = None
+num_scored = None
+num_reference = None
+groups = None
+rates = None
+adam_rates = None
+ratios = None
+ratio_rates = None
+num_seeds = None
+shard = None
+
+# %% tags=["hide-input"]
+import base64
+import io
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from ddbook import page
+from PIL import Image
+
+from ddlib import data, gan, metrics
+from ddlib import regularizers as reg
+from ddlib.games import Players
+from ddlib.regularizers import DriftTerms
+from ddlib.sweep import program_fingerprint
+
+run = page.open(
+    "train_gans",
+    profile,
+    dataset=dataset,
+    size=size,
+    width=width,
+    batch_size=batch_size,
+    num_steps=num_steps,
+    evaluate_every=evaluate_every,
+    num_scored=num_scored,
+    num_reference=num_reference,
+    groups=groups,
+    rates=rates,
+    adam_rates=adam_rates,
+    ratios=ratios,
+    ratio_rates=ratio_rates,
+    num_seeds=num_seeds,
+    shard=shard,
+)
+s, claims = run.settings, run.claims
+if len(s.shard) != 2 or not 0 <= s.shard[0] < s.shard[1]:
+    raise ValueError(f"shard: [i, n] with 0 <= i < n would do, not {s.shard}")
+
+# %% [markdown]
+# ## The methods
+#
+# A method is a loss, a way of updating, and the coefficients of explicit regularisation as a
+# function of the two rates. With $h = 1$ the rates are the step sizes themselves.
+
+# %%
+NOTHING = DriftTerms(None, None, None)
+
+
+class Method(NamedTuple):
+    group: str
+    update: gan.Update = gan.SIMULTANEOUS
+    terms: Any = None  # rates -> Players of DriftTerms
+    loss: gan.Loss = gan.saturating()
+    grid: str = "full"
+    optimizers: Players | None = None
+    unbiased: bool = True
+
+
+ALTERNATING = gan.Update("alternating")
+
+
+def crossing(terms):
+    """Terms without self terms: those are then not in the program at all."""
+    return Players(*(one._replace(self_norm=None) for one in terms))
+
+
+def cancel(rates, players=("phi", "theta"), **options):
+    terms = crossing(reg.cancel_interaction(rates, **options))
+    return Players(*(t if name in players else NOTHING for name, t in terms._asdict().items()))
+
+
+def sga(strength, rates):
+    return crossing(reg.sga(strength))
+
+
+def consensus(strength, rates):
+    return reg.consensus(strength)
+
+
+def drift_consensus(rates):
+    """Consensus optimisation with the strengths of drift, αh/4 and λh/4 (DD, Section 7.3)."""
+    return Players(
+        *(DriftTerms(self_norm=r / 4, other_norm=r / 4) for r in (rates.phi, rates.theta))
+    )
+
+
+def descent(make, **options):
+    return Players(partial(make, **options), partial(make, **options))
+
+
+METHODS = {
+    "simultaneous": Method("updates"),
+    "alternating": Method("updates", ALTERNATING),
+    "RK4": Method("updates", gan.Update("rk4"), grid="equal"),
+    "cancelled": Method("cancelling", terms=cancel),
+    "cancelled, joint clock": Method(
+        "clocks", terms=partial(cancel, clock="joint"), grid="unequal"
+    ),
+    "cancelled, discriminator": Method("clocks", terms=partial(cancel, players=("phi",))),
+    "cancelled, generator": Method("clocks", terms=partial(cancel, players=("theta",))),
+    "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
+    "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
+    "alternating, both cancelled": Method(
+        "alternating", ALTERNATING, partial(cancel, method="alternating")
+    ),
+    "alternating, discriminator cancelled": Method(
+        "alternating", ALTERNATING, partial(cancel, method="alternating", players=("phi",))
+    ),
+    "Adam": Method("adam", ALTERNATING, grid="adam", optimizers=descent(optax.adam, b1=0.5)),
+    "SGA 0.01": Method("adjustments", terms=partial(sga, 0.01)),
+    "SGA 0.1": Method("adjustments", terms=partial(sga, 0.1)),
+    "consensus 0.001": Method("adjustments", terms=partial(consensus, 0.001)),
+    "consensus 0.01": Method("adjustments", terms=partial(consensus, 0.01)),
+    "consensus, drift's strength": Method("adjustments", terms=drift_consensus),
+    "simultaneous, ratios": Method("ratios", grid="ratios"),
+    "alternating, ratios": Method("ratios", ALTERNATING, grid="ratios"),
+    "alternating (2, 1)": Method("updates (m, k)", gan.Update("alternating", Players(2, 1))),
+    "alternating (1, 2)": Method("updates (m, k)", gan.Update("alternating", Players(1, 2))),
+    "least squares simultaneous": Method("least squares", loss=gan.least_squares()),
+    "least squares alternating": Method("least squares", ALTERNATING, loss=gan.least_squares()),
+    "least squares cancelled": Method("least squares", terms=cancel, loss=gan.least_squares()),
+    "ODE-GAN RK4": Method(
+        "ode-gan", gan.Update("rk4"), lambda rates: reg.ode_gan(0.02), grid="equal"
+    ),
+}
+
+
+def pairs(grid):
+    """The pairs of rates (α, λ) of a method's grid."""
+    square = [(a, b) for a in s.rates for b in s.rates]
+    return {
+        "full": square,
+        "equal": [(a, b) for a, b in square if a == b],
+        "unequal": [(a, b) for a, b in square if a != b],
+        "ratios": [(a, a / ratio) for ratio in s.ratios for a in s.ratio_rates],
+        "adam": [(a, b) for a in s.adam_rates for b in s.adam_rates],
+    }[grid]
+
+
+known = {method.group for method in METHODS.values()}
+if unknown := set(s.groups) - known:
+    raise ValueError(f"groups: there are {sorted(known)}, not {sorted(unknown)}")
+runs = [
+    (name, alpha, lam, seed)
+    for name, method in METHODS.items()
+    if method.group in s.groups
+    for seed in range(s.num_seeds)
+    for alpha, lam in pairs(method.grid)
+]
+print(f"{len(runs)} runs of {s.num_steps} steps")
+
+# %% [markdown]
+# ## Data and scores
+#
+# Images smaller than 32 pixels are averages over squares of pixels. Scores are those of the
+# library's own small classifier ([its chapter](train_scorer.py)): they compare methods here, and
+# compare with no score of another classifier. The reference of the Fréchet distance is the training
+# images at the size that the GANs see.
+
+# %%
+train = data.load(s.dataset, "train", stand_in=profile == "quick")
+run.uses(train)
+scorer = metrics.cifar_scorer()
+
+
+def shrink(images):
+    factor = images.shape[1] // s.size
+    n, _, _, channels = images.shape
+    return images.reshape(n, s.size, factor, s.size, factor, channels).mean((2, 4))
+
+
+small = np.concatenate(
+    [shrink(train.images[i : i + 1000]) for i in range(0, len(train.images), 1000)]
+)
+images = jnp.asarray(2 * small - 1)
+chosen = np.random.default_rng(0).permutation(len(small))[: s.num_reference]
+networks = gan.sngan_networks(size=s.size, width=s.width)
+
+
+@lru_cache(maxsize=1)
+def reference():
+    return metrics.image_statistics(scorer, small[chosen])
+
+
+# %% tags=["hide-input"]
+def observe(game, state):
+    """Scores of a state, and a few of its samples as a picture; nothing of a diverged one."""
+    if int(state.diverged_at) >= 0:
+        return {"step": int(state.step), "inception_score": np.nan, "frechet_distance": np.nan}
+    samples = (gan.sample(game, state, jax.random.key(1), s.num_scored) + 1) / 2
+    scores = metrics.score(scorer, samples, reference())
+    return {
+        "step": int(state.step),
+        "inception_score": scores.inception_score,
+        "frechet_distance": scores.frechet_distance,
+        "picture": picture(samples[:32]),
+    }
+
+
+def picture(samples):
+    """A base64 PNG of 4 rows of 8 samples."""
+    grid = samples.reshape(4, 8, *samples.shape[1:]).transpose(0, 2, 1, 3, 4)
+    pixels = (grid.reshape(4 * s.size, 8 * s.size, 3) * 255).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@lru_cache(maxsize=1)
+def prepared(name):
+    """A method's game, its options of `gan.train`, and the fingerprint of its program."""
+    method = METHODS[name]
+    game = gan.Game(networks, method.loss)
+    options = {
+        "update": method.update,
+        "terms": method.terms is not None,
+        "optimizers": method.optimizers,
+    }
+    step = gan.make_step(game, unbiased=method.unbiased, **options)
+
+    def program(state, images):
+        batch = (s.batch_size, method.update.num_batches)
+        batches = gan.draw_batches(images, state, networks.theta.latents, *batch)
+        return gan.start(game, jax.random.key(0)), step(state, batches)
+
+    return game, options, program_fingerprint(program, begin(name, game, 0.1, 0.1, 0), images)
+
+
+def begin(name, game, alpha, lam, seed):
+    method = METHODS[name]
+    rates = Players(alpha, lam)
+    setting = gan.Setting(rates)
+    if method.terms is not None:
+        setting = gan.Setting(rates, method.terms(rates))
+    return gan.init(game, jax.random.key(seed), setting, method.update, method.optimizers)
+
+
+def train_one(name, alpha, lam, seed):
+    """Scores of one run, and the step at which it diverged (−1: never)."""
+    game, options, _ = prepared(name)
+    state, seen = gan.train(
+        game,
+        begin(name, game, alpha, lam, seed),
+        images,
+        s.num_steps,
+        batch_size=s.batch_size,
+        every=s.evaluate_every,
+        observe=partial(observe, game),
+        **options,
+    )
+    for row in seen[:-1]:
+        row.pop("picture", None)
+    return {"scores": seen, "diverged_at": int(state.diverged_at)}
+
+
+# %% [markdown]
+# ## Training
+#
+# The first 32 samples of each run's last generator are kept as well.
+
+# %% tags=["hide-input"]
+shared = {
+    key: getattr(s, key)
+    for key in ("batch_size", "num_steps", "evaluate_every", "num_scored", "num_reference")
+}
+shared |= {"scorer": scorer.checksum, "first_reference": int(chosen[0])}
+mine = runs[s.shard[0] :: s.shard[1]]
+curves, summary = [], []
+for number, (name, alpha, lam, seed) in enumerate(mine):
+    what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
+    key = {**what, **shared, "program": prepared(name)[2]}
+    found = run.cached(key, partial(train_one, name, alpha, lam, seed))
+    label = {**what, "group": METHODS[name].group}
+    scores = pd.DataFrame(found["scores"])
+    curves.append(scores.drop(columns="picture", errors="ignore").assign(**label))
+    last = found["scores"][-1]
+    summary.append(
+        {
+            **label,
+            "diverged_at": found["diverged_at"],
+            "inception_score": last["inception_score"],
+            "frechet_distance": last["frechet_distance"],
+            "picture": last.get("picture"),
+            **{field: found[field] for field in ("seconds", "commit", "dirty", "device")},
+        }
+    )
+    run.progress(number + 1, len(mine), name)
+curves = pd.concat(curves, ignore_index=True)
+columns = ["inception_score", "frechet_distance"]
+curves[columns] = curves[columns].astype(float)
+summary = pd.DataFrame(summary)
+summary[columns] = summary[columns].astype(float)
+
+# %% [markdown]
+# Of each method's runs only the picture of the one with the smallest Fréchet distance at the end,
+# and of the one in the middle, go into the table.
+
+# %% tags=["hide-input"]
+for _, group in summary.groupby("method"):
+    ranked = group.sort_values("frechet_distance", na_position="last").index
+    dropped = ranked.difference([ranked[0], ranked[len(ranked) // 2]])
+    summary.loc[dropped, "picture"] = None
+run.save("curves", curves)
+run.save("runs", summary)
+summary.groupby("method", sort=False).agg(
+    runs=("seed", "size"),
+    diverged=("diverged_at", lambda x: (x >= 0).sum()),
+    median=("frechet_distance", "median"),
+    best=("frechet_distance", "min"),
+    minutes=("seconds", lambda x: x.sum() / 60),
+).round(2)
+
+# %% tags=["remove-input"]
+run.card()
