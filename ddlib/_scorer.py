@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ SIZE = 32  # pixels a side
 WIDTHS = (32, 96, 128)  # channels at 16×16, 8×8 and 4×4
 CLASSES = 10
 FORMAT = "ddlib scorer 1"
+_DOWN = re.compile(r"down_\d+\.kernel")  # one for each stage
 _EPSILON = 1e-5  # batch norm's
 _MOMENTUM = 0.9  # of its running statistics
 
@@ -67,13 +69,14 @@ def start(key: Array, widths: tuple[int, ...] = WIDTHS) -> tuple[Weights, Weight
         key, own = jax.random.split(key)
         shape = (layer.size, layer.size, layer.inputs, layer.outputs)
         fan_in = layer.size**2 * layer.inputs
-        params[f"{name}.kernel"] = jax.random.normal(own, shape) * (2 / fan_in) ** 0.5
-        params[f"{name}.scale"] = jnp.ones(layer.outputs)
-        params[f"{name}.bias"] = jnp.zeros(layer.outputs)
-        state[f"{name}.mean"] = jnp.zeros(layer.outputs)
-        state[f"{name}.variance"] = jnp.ones(layer.outputs)
-    params["linear.kernel"] = jnp.zeros((widths[-1], CLASSES))
-    params["linear.bias"] = jnp.zeros(CLASSES)
+        kernel = jax.random.normal(own, shape, jnp.float32)
+        params[f"{name}.kernel"] = kernel * (2 / fan_in) ** 0.5
+        params[f"{name}.scale"] = jnp.ones(layer.outputs, jnp.float32)
+        params[f"{name}.bias"] = jnp.zeros(layer.outputs, jnp.float32)
+        state[f"{name}.mean"] = jnp.zeros(layer.outputs, jnp.float32)
+        state[f"{name}.variance"] = jnp.ones(layer.outputs, jnp.float32)
+    params["linear.kernel"] = jnp.zeros((widths[-1], CLASSES), jnp.float32)
+    params["linear.bias"] = jnp.zeros(CLASSES, jnp.float32)
     return params, state
 
 
@@ -127,8 +130,7 @@ def _outputs(
         return jax.nn.gelu(finish(name, x))
 
     x = 4 * x - 2  # [0, 1] to a mean near 0 and a deviation near 1
-    number = sum(name.startswith("down_") and name.endswith(".kernel") for name in weights)
-    for i in range(number):
+    for i in range(sum(_DOWN.fullmatch(name) is not None for name in weights)):
         x = convolve(f"down_{i}", x, 2)
         x = x + convolve(f"block_{i}.second", convolve(f"block_{i}.first", x))
     features = x.mean((1, 2))
@@ -158,16 +160,24 @@ def read(payload: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, A
             raise ValueError("it has another format")
     except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{where} is no scorer's file: {error}") from error
-    widths = tuple(
-        weights[name].shape[-1] if weights[name].ndim == 4 else 0
-        for name in sorted(weights)
-        if name.startswith("down_") and name.endswith(".kernel")
-    )
-    wanted = {name: value.shape for name, value in fold(*start(jax.random.key(0), widths)).items()}
     found = {name: value.shape for name, value in weights.items()}
+    widths = tuple(
+        found[name][-1] for name in sorted(found) if _DOWN.fullmatch(name) and found[name]
+    )
+    wanted = _shapes(widths)
     if not widths or found != wanted:
-        names = sorted(set(wanted.items()) ^ set(found.items()))
-        raise ValueError(f"{where} does not hold the scorer's network: {names[:3]}")
+        names = sorted({name for name, _ in wanted.items() ^ found.items()})
+        raise ValueError(f"{where} does not hold the scorer's network: {', '.join(names[:3])}")
     if bad := [name for name, value in weights.items() if not np.isfinite(value).all()]:
         raise ValueError(f"{where} has weights that are not finite: {', '.join(bad)}")
     return weights, provenance
+
+
+def _shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """What a folded network holds."""
+    found: dict[str, tuple[int, ...]] = {"linear.bias": (CLASSES,)}
+    for name, layer in layers(widths).items():
+        found[f"{name}.kernel"] = (layer.size, layer.size, layer.inputs, layer.outputs)
+        found[f"{name}.bias"] = (layer.outputs,)
+        found["linear.kernel"] = (layer.outputs, CLASSES)
+    return found
