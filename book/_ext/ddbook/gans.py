@@ -1,0 +1,193 @@
+"""What the chapters on GANs share: the sweep's tables, and the three ways to look at them.
+
+sweep = gans.open(run)
+gans.curves(ax, sweep, {"SGD": "simultaneous", "cancelled": "cancelled"})
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ddbook import page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COLORS = {
+    "simultaneous": page.COLORS["simultaneous"],
+    "alternating": page.COLORS["alternating"],
+    "RK4": page.COLORS["rk4"],
+    "cancelled": page.COLORS["regularized"],
+    "joint clock": page.COLORS["modified"],
+    "discriminator": page.COLORS["published"],
+    "generator": page.COLORS["heun"],
+    "consensus": page.COLORS["modified"],
+    "SGA": page.COLORS["published"],
+    "Adam": page.COLORS["midpoint"],
+}
+
+SCORES = {  # column: (name, whether more is better)
+    "inception_score": ("Inception score", True),
+    "frechet_distance": ("Fréchet distance", False),
+}
+
+
+class Sweep(NamedTuple):
+    """The tables of `train_gans` that a chapter shows: one row a run, one row a scoring."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    tables: tuple[page.Table, page.Table]
+
+    @property
+    def label(self) -> str:
+        """A few words for a figure's title."""
+        return self.tables[0].label
+
+
+def open(run: page.Run) -> list[Sweep]:
+    """The sweeps to show: this profile's, and in the quick one the published one after it."""
+    found = [(run.load("runs", "train_gans"), run.load("curves", "train_gans"))]
+    published = (run.published("runs", "train_gans"), run.published("curves", "train_gans"))
+    if run.profile == "quick" and None not in published:
+        found.append(published)  # type: ignore[arg-type]
+    return [Sweep(runs.frame, curves.frame, (runs, curves)) for runs, curves in found]
+
+
+def final(sweep: Sweep, method: str, score: str) -> np.ndarray:
+    """The last score of each run of a method; a diverged run has the worst there can be."""
+    runs = sweep.runs[sweep.runs["method"] == method]
+    return runs[score].fillna(_worst(score)).to_numpy()
+
+
+def _worst(score: str) -> float:
+    return 1.0 if SCORES[score][1] else np.inf
+
+
+def best(sweep: Sweep, method: str, score: str, share: float = 0.1) -> pd.DataFrame:
+    """The curves of the best share of a method's runs, by their best score over training.
+
+    Returns a table: index the step, columns the runs. DD, Section 7: curves are those of the best
+    tenth of the sweep over rates and seeds.
+    """
+    mine = sweep.curves[sweep.curves["method"] == method]
+    wide = mine.pivot_table(
+        index="step", columns=["rate_phi", "rate_theta", "seed"], values=score, dropna=False
+    )
+    more = SCORES[score][1]
+    peak = wide.max() if more else wide.min()
+    number = max(1, round(share * wide.shape[1]))
+    return wide[peak.sort_values(ascending=not more, na_position="last").index[:number]]
+
+
+def curves(
+    ax: Axes,
+    sweep: Sweep,
+    methods: Mapping[str, str],
+    score: str = "inception_score",
+    share: float = 0.1,
+    colors: Sequence[str] | None = None,
+) -> None:
+    """Mean and range of the best share's curves; methods are labels and the sweep's names."""
+    for label, color, frame in _each(sweep, methods, score, share, colors):
+        steps = frame.index.to_numpy()
+        ax.fill_between(steps, frame.min(1), frame.max(1), color=color, alpha=0.15, linewidth=0)
+        ax.plot(steps, frame.mean(1), color=color, label=f"{label} ({frame.shape[1]})")
+    ax.set(xlabel="step", ylabel=SCORES[score][0])
+
+
+def _each(
+    sweep: Sweep,
+    methods: Mapping[str, str],
+    score: str,
+    share: float,
+    colors: Sequence[str] | None,
+) -> Iterable[tuple[str, str, pd.DataFrame]]:
+    for number, (label, method) in enumerate(methods.items()):
+        color = colors[number] if colors else color_of(method)
+        yield label, color, best(sweep, method, score, share)
+
+
+def boxes(
+    ax: Axes,
+    sweep: Sweep,
+    methods: Mapping[str, str],
+    score: str = "inception_score",
+    colors: Sequence[str] | None = None,
+) -> None:
+    """Last scores over all rates and seeds: box at the quartiles, whiskers at the extremes."""
+    values = [final(sweep, method, score) for method in methods.values()]
+    finite = [x[np.isfinite(x)] for x in values]
+    drawn = ax.boxplot(
+        finite, orientation="horizontal", whis=(0, 100), widths=0.6, patch_artist=True
+    )
+    for number, (patch, method) in enumerate(zip(drawn["boxes"], methods.values(), strict=True)):
+        color = colors[number] if colors else color_of(method)
+        patch.set(facecolor=color, alpha=0.35, edgecolor=color)
+        drawn["medians"][number].set(color=color, linewidth=2)
+    ax.set_yticks(range(1, len(methods) + 1), list(methods))
+    ax.invert_yaxis()
+    ax.set(xlabel=SCORES[score][0])
+
+
+def pictures(axes: Iterable[Axes], sweep: Sweep, methods: Mapping[str, str]) -> None:
+    """Samples of each method's best run: that of the smallest Fréchet distance at the end."""
+    from PIL import Image
+
+    for ax, (label, method) in zip(axes, methods.items(), strict=True):
+        runs = sweep.runs[(sweep.runs["method"] == method) & sweep.runs["picture"].notna()]
+        ax.set_axis_off()
+        if runs.empty:
+            ax.set_title(f"{label}: none that ended")
+            continue
+        row = runs.sort_values("frechet_distance").iloc[0]
+        image = Image.open(io.BytesIO(base64.b64decode(row["picture"])))
+        ax.imshow(np.asarray(image), interpolation="nearest")
+        ax.set_title(
+            f"{label}\nα = {row['rate_phi']:g}, λ = {row['rate_theta']:g}, "
+            f"distance {row['frechet_distance']:.3g}"
+        )
+
+
+def color_of(method: str) -> str:
+    """The colour of a method of the sweep, by the most telling part of its name."""
+    order = ("joint clock", "discriminator", "generator", "cancelled", "SGA", "consensus")
+    for name in (*order, "RK4", "Adam", "simultaneous", "alternating"):
+        if name in method:
+            return COLORS[name]
+    return page.COLORS["flow"]
+
+
+def paired(sweep: Sweep, one: str, other: str, score: str) -> pd.DataFrame:
+    """The last scores of two methods, run by run: same rates, same seed, hence same start.
+
+    Returns a table with the columns rate_phi, rate_theta, seed, one, other and gain, which is
+    positive where `one` is better.
+    """
+    keys = ["rate_phi", "rate_theta", "seed"]
+    frames = []
+    for name, method in (("one", one), ("other", other)):
+        runs = sweep.runs[sweep.runs["method"] == method].set_index(keys)[score]
+        frames.append(runs.fillna(_worst(score)).rename(name))
+    both = frames[0].to_frame().join(frames[1], how="inner").reset_index()
+    sign = 1 if SCORES[score][1] else -1
+    return both.assign(gain=sign * (both["one"] - both["other"]))
+
+
+def sign_test(gains: Any) -> float:
+    """The probability that fair coins would show at least so many gains among the non-zero ones.
+
+    >>> sign_test([1, 2, 3, -1])
+    0.3125
+    """
+    from math import comb
+
+    gains = np.asarray(gains, float)
+    up, n = int(np.sum(gains > 0)), int(np.sum(gains != 0))
+    return sum(comb(n, k) for k in range(up, n + 1)) / 2**n

@@ -1,0 +1,219 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ddbook:
+#   needs: [train_gans]
+# ---
+
+# %% [markdown]
+# # GANs: how the players take turns
+#
+# Toy games have exact answers. **Does discretisation drift matter where a GAN is trained on
+# images?** If it does, schemes with different drift must train differently, though they follow the
+# same game at the same rates.
+
+# %% tags=["parameters"]
+profile = "quick"  # quick, standard or paper: see profiles/
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from ddbook import gans, page
+
+run = page.open("gan_update_schemes", profile)
+claims = run.claims
+sweeps = gans.open(run)
+here, shown = sweeps[0], sweeps[-1]
+run.uses(here.tables[0])
+
+# %% [markdown]
+# ## The game
+#
+# In the zero-sum game of {cite:t}`goodfellow2014generative` the discriminator φ and the generator θ
+# play for
+#
+# $$
+# E(\phi, \theta) = \mathbb E_x \log \sigma(D_\phi(x))
+#   + \mathbb E_z \log\bigl(1 - \sigma(D_\phi(G_\theta(z)))\bigr),
+# \qquad L_1 = -E, \quad L_2 = E.
+# $$
+#
+# Simultaneous updates follow the flows of ({cite:t}`rosca2021discretization`, Eqs. 14–15)
+#
+# $$
+# \tilde L_1 = -E + \tfrac{\alpha h}{4}\left(\|\nabla_\phi E\|^2 - \|\nabla_\theta E\|^2\right),
+# \qquad
+# \tilde L_2 = E + \tfrac{\lambda h}{4}\left(\|\nabla_\theta E\|^2 - \|\nabla_\phi E\|^2\right):
+# $$
+#
+# each player is driven to *increase* the other's gradient. Alternating updates, φ first, change the
+# generator's interaction term to $-\tfrac{\lambda h}{4}(1 - \tfrac{2\alpha}{\lambda})
+# \|\nabla_\phi E\|^2$, which at equal rates reverses its sign. Runge–Kutta 4 at equal rates has no
+# drift up to $O(h^5)$. So the paper expects (its Figure 5): alternating better than simultaneous,
+# and at equal rates RK4 better than both.
+#
+# [The training notebook](train_gans.py) says what is trained and how. Everything below is a sweep
+# over pairs of rates and seeds, and as in the paper a curve shows the best tenth of the sweep, its
+# mean with a band from worst to best; beside it stands what the best tenth hides, the whole sweep.
+
+
+# %% tags=["hide-input"]
+def equal_rates(sweep):
+    """The part of a sweep with one rate for both players."""
+    runs, curves = (t[t["rate_phi"] == t["rate_theta"]] for t in (sweep.runs, sweep.curves))
+    return sweep._replace(runs=runs, curves=curves)
+
+
+def draw(sweep, methods, share=0.1):
+    """Curves of the best share and boxes of the whole sweep, for both scores."""
+    there = {k: v for k, v in methods.items() if v in set(sweep.runs["method"])}
+    fig, axes = plt.subplots(2, 2, figsize=(7.4, 5.4), width_ratios=(1.25, 1))
+    for row, score in zip(axes, gans.SCORES, strict=True):
+        gans.curves(row[0], sweep, there, score, share)
+        gans.boxes(row[1], sweep, there, score)
+        if score == "frechet_distance":
+            row[0].set_yscale("log")
+            row[1].set_xscale("log")
+    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
+    axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
+    return fig
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for simultaneous and alternating updates, and box plots over the whole sweep."}, "figure": {"caption": "DD, Figure 5, left. Simultaneous and alternating updates over the full grid of rates. Left: the best tenth of the sweep (number of runs in brackets), mean and range. Right: all runs, quartiles and extremes.", "name": "fig-gan-updates"}}
+draw(shown, {"simultaneous": "simultaneous", "alternating": "alternating"})
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same at equal learning rates with Runge–Kutta 4."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
+three = {"simultaneous": "simultaneous", "alternating": "alternating", "RK4": "RK4"}
+draw(equal_rates(shown), three, share=0.25)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
+there = {k: v for k, v in three.items() if v in set(shown.runs["method"])}
+fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
+gans.pictures(np.atleast_1d(axes), shown, there)
+plt.show()
+
+# %% [markdown]
+# ## Pair by pair
+#
+# Runs of two methods with the same rates and seed share their start and their minibatches. The
+# table counts, pair by pair, how often the second method ends with the smaller Fréchet distance,
+# and gives the probability that fair coins would do as well (a sign test).
+
+
+# %% tags=["hide-input"]
+def compare(sweep, pairs):
+    rows = []
+    for one, other in pairs:
+        if {one, other} <= set(sweep.runs["method"]):
+            both = gans.paired(sweep, one, other, "frechet_distance")
+            rows.append(
+                {
+                    "better?": one,
+                    "than": other,
+                    "pairs": len(both),
+                    "better in": int((both.gain > 0).sum()),
+                    "chance": gans.sign_test(both.gain),
+                    "median ratio of distances": (both.one / both.other).median(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+WANTED = [
+    ("alternating", "simultaneous"),
+    ("RK4", "simultaneous"),
+    ("RK4", "alternating"),
+    ("non-saturating alternating", "non-saturating simultaneous"),
+]
+pairs = compare(here, WANTED)
+_ = run.save("pairs", pairs)
+compare(shown, WANTED).style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# ## Another loss
+#
+# With the non-saturating generator loss, $L_2 = -\mathbb E_z \log \sigma(D(G(z)))$, the game is no
+# longer zero-sum. The paper finds little difference between simultaneous and alternating updates
+# then (its Figure 10).
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous and alternating updates with the non-saturating loss."}, "figure": {"caption": "DD, Figure 10. As above, with the non-saturating loss of the generator.", "name": "fig-gan-non-saturating"}}
+draw(
+    shown,
+    {
+        "simultaneous": "non-saturating simultaneous",
+        "alternating": "non-saturating alternating",
+    },
+)
+plt.show()
+
+
+# %% tags=["hide-input", "remove-output"]
+def top(sweep, method, share=0.1):
+    """Mean last scores of the best share of a method's runs: Inception, Fréchet."""
+    return [
+        float(np.mean(gans.best(sweep, method, score, share).iloc[-1])) for score in gans.SCORES
+    ]
+
+
+def judge(sweep, one, other, share=0.1):
+    """Whether `one` is better than `other`: best runs in both scores, and pair by pair."""
+    (is_one, fd_one), (is_other, fd_other) = top(sweep, one, share), top(sweep, other, share)
+    both = gans.paired(sweep, one, other, "frechet_distance")
+    chance = gans.sign_test(both.gain)
+    return {
+        "inception": is_one,
+        "inception_other": is_other,
+        "frechet": fd_one,
+        "frechet_other": fd_other,
+        "better_pairs": int((both.gain > 0).sum()),
+        "pairs": len(both),
+        "chance": chance,
+        "best_better": is_one > is_other and fd_one < fd_other,
+    }
+
+
+methods = set(here.runs["method"])
+found = judge(here, "alternating", "simultaneous")
+claims.record(
+    "dd-fig5-alternating",
+    holds=bool(found["best_better"] and found["chance"] < 0.01),
+    measured=found,
+)
+level = equal_rates(here)
+against = {m: judge(level, "RK4", m, share=0.25) for m in ("simultaneous", "alternating")}
+claims.record(
+    "dd-fig5-rk4",
+    holds=all(found["best_better"] for found in against.values()),
+    measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
+)
+if "non-saturating alternating" in methods:
+    zero_sum = judge(here, "alternating", "simultaneous")
+    other = judge(here, "non-saturating alternating", "non-saturating simultaneous")
+
+    def gap(found):
+        return abs(np.log(found["frechet"] / found["frechet_other"]))
+
+    claims.record(
+        "dd-fig10-little-change",
+        holds=bool(gap(other) < gap(zero_sum) / 2),
+        measured={**other, "gap": gap(other), "gap_zero_sum": gap(zero_sum)},
+    )
+
+# %% tags=["remove-input"]
+run.card(*(table for sweep in sweeps for table in sweep.tables))
+
+# %% [markdown]
+# ## What to vary
+#
+# - The rates: add 0.1 and 0.2 to the grid and see which method diverges first.
+# - The batch size: at a batch of 4 noise hides the drift.
+# - `first="theta"` in the update: the generator moves first, and the drift's signs change places.
