@@ -23,7 +23,6 @@ profile = "quick"  # quick, standard or paper: see profiles/
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from ddbook import gans, page
 
 run = page.open("gan_update_schemes", profile)
@@ -62,41 +61,17 @@ run.uses(here.tables[0])
 # over pairs of rates and seeds, and as in the paper a curve shows the best tenth of the sweep, its
 # mean with a band from worst to best; beside it stands what the best tenth hides, the whole sweep.
 
-
-# %% tags=["hide-input"]
-def equal_rates(sweep):
-    """The part of a sweep with one rate for both players."""
-    runs, curves = (t[t["rate_phi"] == t["rate_theta"]] for t in (sweep.runs, sweep.curves))
-    return sweep._replace(runs=runs, curves=curves)
-
-
-def draw(sweep, methods, share=0.1):
-    """Curves of the best share and boxes of the whole sweep, for both scores."""
-    there = {k: v for k, v in methods.items() if v in set(sweep.runs["method"])}
-    fig, axes = plt.subplots(2, 2, figsize=(7.4, 5.4), width_ratios=(1.25, 1))
-    for row, score in zip(axes, gans.SCORES, strict=True):
-        gans.curves(row[0], sweep, there, score, share)
-        gans.boxes(row[1], sweep, there, score)
-        if score == "frechet_distance":
-            row[0].set_yscale("log")
-            row[1].set_xscale("log")
-    axes[0, 0].legend(fontsize=9)
-    axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
-    axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
-    return fig
-
-
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for simultaneous and alternating updates, and box plots over the whole sweep."}, "figure": {"caption": "DD, Figure 5, left. Simultaneous and alternating updates over the full grid of rates. Left: the best tenth of the sweep (number of runs in brackets), mean and range. Right: all runs, quartiles and extremes.", "name": "fig-gan-updates"}}
-draw(shown, {"simultaneous": "simultaneous", "alternating": "alternating"})
+gans.figure(shown, {"simultaneous": "simultaneous", "alternating": "alternating"})
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The same at equal learning rates with Runge–Kutta 4."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
 three = {"simultaneous": "simultaneous", "alternating": "alternating", "RK4": "RK4"}
-draw(equal_rates(shown), three, share=0.25)
+gans.figure(gans.restrict(shown, lambda t: t["rate_phi"] == t["rate_theta"]), three, share=0.25)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
-there = {k: v for k, v in three.items() if v in set(shown.runs["method"])}
+there = gans.available(shown, three)
 fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
 gans.pictures(np.atleast_1d(axes), shown, there)
 plt.show()
@@ -110,33 +85,15 @@ plt.show()
 
 
 # %% tags=["hide-input"]
-def compare(sweep, pairs):
-    rows = []
-    for one, other in pairs:
-        if {one, other} <= set(sweep.runs["method"]):
-            both = gans.paired(sweep, one, other, "frechet_distance")
-            rows.append(
-                {
-                    "better?": one,
-                    "than": other,
-                    "pairs": len(both),
-                    "better in": int((both.gain > 0).sum()),
-                    "chance": gans.sign_test(both.gain),
-                    "median ratio of distances": (both.one / both.other).median(),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 WANTED = [
     ("alternating", "simultaneous"),
     ("RK4", "simultaneous"),
     ("RK4", "alternating"),
     ("non-saturating alternating", "non-saturating simultaneous"),
 ]
-pairs = compare(here, WANTED)
+pairs = gans.compare(here, WANTED)
 _ = run.save("pairs", pairs)
-compare(shown, WANTED).style.format(precision=3).hide(axis="index")
+gans.compare(shown, WANTED).style.format(precision=3).hide(axis="index")
 
 # %% [markdown]
 # ## Another loss
@@ -146,7 +103,7 @@ compare(shown, WANTED).style.format(precision=3).hide(axis="index")
 # then (its Figure 10).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous and alternating updates with the non-saturating loss."}, "figure": {"caption": "DD, Figure 10. As above, with the non-saturating loss of the generator.", "name": "fig-gan-non-saturating"}}
-draw(
+gans.figure(
     shown,
     {
         "simultaneous": "non-saturating simultaneous",
@@ -157,47 +114,23 @@ plt.show()
 
 
 # %% tags=["hide-input", "remove-output"]
-def top(sweep, method, share=0.1):
-    """Mean last scores of the best share of a method's runs: Inception, Fréchet."""
-    return [
-        float(np.mean(gans.best(sweep, method, score, share).iloc[-1])) for score in gans.SCORES
-    ]
-
-
-def judge(sweep, one, other, share=0.1):
-    """Whether `one` is better than `other`: best runs in both scores, and pair by pair."""
-    (is_one, fd_one), (is_other, fd_other) = top(sweep, one, share), top(sweep, other, share)
-    both = gans.paired(sweep, one, other, "frechet_distance")
-    chance = gans.sign_test(both.gain)
-    return {
-        "inception": is_one,
-        "inception_other": is_other,
-        "frechet": fd_one,
-        "frechet_other": fd_other,
-        "better_pairs": int((both.gain > 0).sum()),
-        "pairs": len(both),
-        "chance": chance,
-        "best_better": is_one > is_other and fd_one < fd_other,
-    }
-
-
 methods = set(here.runs["method"])
-found = judge(here, "alternating", "simultaneous")
+found = gans.judge(here, "alternating", "simultaneous")
 claims.record(
     "dd-fig5-alternating",
     holds=bool(found["best_better"] and found["chance"] < 0.01),
     measured=found,
 )
-level = equal_rates(here)
-against = {m: judge(level, "RK4", m, share=0.25) for m in ("simultaneous", "alternating")}
+level = gans.restrict(here, lambda t: t["rate_phi"] == t["rate_theta"])
+against = {m: gans.judge(level, "RK4", m, share=0.25) for m in ("simultaneous", "alternating")}
 claims.record(
     "dd-fig5-rk4",
     holds=all(found["best_better"] for found in against.values()),
     measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
 )
 if "non-saturating alternating" in methods:
-    zero_sum = judge(here, "alternating", "simultaneous")
-    other = judge(here, "non-saturating alternating", "non-saturating simultaneous")
+    zero_sum = gans.judge(here, "alternating", "simultaneous")
+    other = gans.judge(here, "non-saturating alternating", "non-saturating simultaneous")
 
     def gap(found):
         return abs(np.log(found["frechet"] / found["frechet_other"]))

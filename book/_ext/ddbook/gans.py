@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from ddbook import page
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = {
     "simultaneous": page.COLORS["simultaneous"],
@@ -97,8 +98,10 @@ def curves(
     """Mean and range of the best share's curves; methods are labels and the sweep's names."""
     for label, color, frame in _each(sweep, methods, score, share, colors):
         steps = frame.index.to_numpy()
-        ax.fill_between(steps, frame.min(1), frame.max(1), color=color, alpha=0.15, linewidth=0)
-        ax.plot(steps, frame.mean(1), color=color, label=f"{label} ({frame.shape[1]})")
+        ax.fill_between(
+            steps, frame.min(axis=1), frame.max(axis=1), color=color, alpha=0.15, linewidth=0
+        )
+        ax.plot(steps, frame.mean(axis=1), color=color, label=f"{label} ({frame.shape[1]})")
     ax.set(xlabel="step", ylabel=SCORES[score][0])
 
 
@@ -178,6 +181,100 @@ def paired(sweep: Sweep, one: str, other: str, score: str) -> pd.DataFrame:
     both = frames[0].to_frame().join(frames[1], how="inner").reset_index()
     sign = 1 if SCORES[score][1] else -1
     return both.assign(gain=sign * (both["one"] - both["other"]))
+
+
+def restrict(sweep: Sweep, keep: Callable[[pd.DataFrame], Any]) -> Sweep:
+    """The part of a sweep whose rows `keep` marks: a function from a table to truth values."""
+    return sweep._replace(
+        runs=sweep.runs[keep(sweep.runs)], curves=sweep.curves[keep(sweep.curves)]
+    )
+
+
+def available(sweep: Sweep, methods: Mapping[str, str]) -> dict[str, str]:
+    """Those of the methods that the sweep has."""
+    there = set(sweep.runs["method"])
+    return {label: method for label, method in methods.items() if method in there}
+
+
+def figure(
+    sweep: Sweep,
+    methods: Mapping[str, str],
+    share: float = 0.1,
+    colors: Sequence[str] | None = None,
+) -> Figure:
+    """Curves of the best share beside boxes of the whole sweep, a row a score."""
+    import matplotlib.pyplot as plt
+
+    there = available(sweep, methods)
+    if colors is not None:
+        colors = [
+            c
+            for c, method in zip(colors, methods.values(), strict=True)
+            if method in there.values()
+        ]
+    height = 4.4 + 0.35 * max(0, len(there) - 2)
+    fig, axes = plt.subplots(2, 2, figsize=(7.4, height), width_ratios=(1.2, 1))
+    for row, score in zip(axes, SCORES, strict=True):
+        curves(row[0], sweep, there, score, share, colors)
+        boxes(row[1], sweep, there, score, colors)
+        if score == "frechet_distance":
+            row[0].set_yscale("log")
+            row[1].set_xscale("log")
+    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
+    axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
+    return fig
+
+
+def top(sweep: Sweep, method: str, share: float = 0.1) -> dict[str, float]:
+    """Mean last scores of the best share of a method's runs, by score."""
+    return {
+        score: float(best(sweep, method, score, share).iloc[-1].fillna(_worst(score)).mean())
+        for score in SCORES
+    }
+
+
+def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, Any]:
+    """What is to be known about `one` being better than `other`, for a claim's record.
+
+    `best_better`: the best share of `one` has the higher Inception score and the smaller Fréchet
+    distance. `chance`: of as many pairs, or more, in which `one` ends closer, were it a coin.
+    """
+    a, b = top(sweep, one, share), top(sweep, other, share)
+    both = paired(sweep, one, other, "frechet_distance")
+    return {
+        "inception": a["inception_score"],
+        "inception_other": b["inception_score"],
+        "frechet": a["frechet_distance"],
+        "frechet_other": b["frechet_distance"],
+        "better_pairs": int((both["gain"] > 0).sum()),
+        "pairs": len(both),
+        "chance": sign_test(both["gain"]),
+        "best_better": a["inception_score"] > b["inception_score"]
+        and a["frechet_distance"] < b["frechet_distance"],
+    }
+
+
+def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """A row for each pair of methods that the sweep has: how often the first is the better one."""
+    import pandas as pd
+
+    there = set(sweep.runs["method"])
+    rows = []
+    for one, other in pairs:
+        if {one, other} <= there:
+            both = paired(sweep, one, other, "frechet_distance")
+            rows.append(
+                {
+                    "better?": one,
+                    "than": other,
+                    "pairs": len(both),
+                    "better in": int((both["gain"] > 0).sum()),
+                    "chance": sign_test(both["gain"]),
+                    "median ratio of distances": float((both["one"] / both["other"]).median()),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def sign_test(gains: Any) -> float:

@@ -1,0 +1,395 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ddbook:
+#   needs: [train_gans]
+# ---
+
+# %% [markdown]
+# # Cancelling drift
+#
+# If the interaction terms of drift destabilise training, take them away: add to each player's loss
+# the term that cancels its own, with a coefficient that is known beforehand. **Does plain gradient
+# descent then train a GAN as well as its competitors do?**
+
+# %% tags=["parameters"]
+profile = "quick"  # quick, standard or paper: see profiles/
+
+# %% tags=["hide-input"]
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from ddbook import gans, page
+
+from ddlib import regularizers as reg
+from ddlib.drift import modified_terms
+from ddlib.games import Players, game_field, zero_sum
+from ddlib.methods import simultaneous_euler
+
+run = page.open("cancelling_drift", profile)
+claims = run.claims
+sweeps = gans.open(run)
+here, shown = sweeps[0], sweeps[-1]
+
+# %% [markdown]
+# ## The terms
+#
+# In a zero-sum game all methods of explicit regularisation that DD's Table 1 compares are
+#
+# $$
+# L_1 = -E + c_1 \|\nabla_\theta E\|^2 + s_1 \|\nabla_\phi E\|^2,
+# \qquad
+# L_2 = E + c_2 \|\nabla_\phi E\|^2 + s_2 \|\nabla_\theta E\|^2
+# $$
+#
+# with their own coefficients. Drift itself has $c_1 = -\alpha h/4$, $c_2 = -\lambda h/4$,
+# $s_1 = \alpha h/4$, $s_2 = \lambda h/4$, where each player is read on its own clock (DD, Theorem
+# 3.1). Cancelling is $c_1 = \alpha h/4$, $c_2 = \lambda h/4$ and nothing else.
+#
+# The table below is generated, not copied: each row's coefficients come from the library, and what
+# a row leaves of the drift comes from [backward error analysis](backward_error_analysis.py) of the
+# regularised updates of a random smooth game, on the one clock of $h$. An entry is the size of the
+# interaction terms that are left, relative to those of plain simultaneous updates: 0 is cancelled, 1 is
+# untouched.
+
+
+# %%
+def random_game(key, size=4):
+    """A smooth zero-sum game of two players with `size` parameters each."""
+    a, b, c = (jax.random.normal(k, (2 * size, 2 * size)) / 2 for k in jax.random.split(key, 3))
+
+    def value(y):
+        z = jnp.concatenate([y.phi, y.theta])
+        return jnp.sum(jnp.tanh(a @ z) * jnp.sin(b @ z)) + z @ c @ z / 4
+
+    return zero_sum(value)
+
+
+def left_over(losses, rates, terms_of_h, y):
+    """First-order drift of the regularised updates, less its self terms: its size, φ and θ."""
+
+    def step(h, y):
+        field = game_field(reg.regularized_losses(losses, terms_of_h(h)))
+        return simultaneous_euler(field, rates)(h, y)
+
+    first = modified_terms(step, 1)(y)[1]
+    field = game_field(losses)
+    own = []
+    for name in ("phi", "theta"):
+        rate, here = getattr(rates, name), getattr(y, name)
+
+        def mine(p, name=name):
+            return getattr(field(y._replace(**{name: p})), name)
+
+        _, turned = jax.jvp(mine, (here,), (mine(here),))
+        own.append(-(rate**2) / 2 * turned)
+    return [jnp.linalg.norm(f - o) for f, o in zip(first, own, strict=True)]
+
+
+ROWS = {
+    "nothing added": lambda rates, h: reg.consensus(0.0),
+    "cancel, published coefficients": lambda rates, h: reg.cancel_interaction(rates, h),
+    "cancel, joint clock": lambda rates, h: reg.cancel_interaction(rates, h, clock="joint"),
+    "discriminator's only": lambda rates, h: reg.cancel_interaction(rates, h)._replace(
+        theta=reg.DriftTerms()
+    ),
+    "SGA with strength h": lambda rates, h: reg.sga(h),
+    "SGA with strength h/2": lambda rates, h: reg.sga(h / 2),
+    "consensus, γ = h/4": lambda rates, h: reg.consensus(h / 4),
+    "locally stable GAN, h/4": lambda rates, h: reg.locally_stable(h / 4),
+    "ODE-GAN, h/4": lambda rates, h: reg.ode_gan(h / 4),
+}
+
+with jax.enable_x64():
+    losses = random_game(jax.random.key(3))
+    y = Players(*(jax.random.normal(k, (4,)) for k in jax.random.split(jax.random.key(4))))
+    rows = []
+    for name, terms in ROWS.items():
+        row = {"method": name}
+        for label, rates in (("equal rates", Players(1.0, 1.0)), ("α = 4 λ", Players(1.0, 0.25))):
+            now = left_over(losses, rates, lambda h, t=terms, r=rates: t(r, h), y)
+            plain = left_over(losses, rates, lambda h, r=rates: ROWS["nothing added"](r, h), y)
+            for player, a, b in zip(("φ", "θ"), now, plain, strict=True):
+                row[f"{player}, {label}"] = float(a / b)
+        t = terms(Players(1.0, 1.0), 1.0)
+        row |= {
+            "c₁/h": t.phi.other_norm - t.phi.interaction / 2,
+            "c₂/h": t.theta.other_norm - t.theta.interaction / 2,
+            "s₁/h": t.phi.self_norm,
+            "s₂/h": t.theta.self_norm,
+        }
+        rows.append(row)
+table = pd.DataFrame(rows)
+_ = run.save("table_1", table)
+table.style.format(precision=3).hide(axis="index")
+
+# %% [markdown]
+# At equal rates the published coefficients cancel the interaction terms exactly. At unequal rates
+# they do not, on one clock: what cancels there carries the **other** player's rate. (The columns of
+# coefficients are for $\alpha = \lambda = 1$; a self term, as consensus optimisation has, also
+# shows in what is left, since it is not part of drift's own.)
+
+# %% tags=["hide-input", "remove-output"]
+by = table.set_index("method")
+uneven = ["φ, α = 4 λ", "θ, α = 4 λ"]
+claims.record(
+    "ours-table-1",
+    holds=bool(
+        by.loc["cancel, published coefficients", ["φ, equal rates", "θ, equal rates"]].max() < 1e-9
+        and by.loc["cancel, joint clock", uneven].max() < 1e-9
+        and by.loc["cancel, published coefficients", uneven].min() > 0.1
+    ),
+    measured={
+        "published_left_at_equal_rates": float(
+            by.loc["cancel, published coefficients", ["φ, equal rates", "θ, equal rates"]].max()
+        ),
+        "published_left_phi": float(by.loc["cancel, published coefficients", uneven[0]]),
+        "published_left_theta": float(by.loc["cancel, published coefficients", uneven[1]]),
+        "joint_left": float(by.loc["cancel, joint clock", uneven].max()),
+    },
+)
+
+# %% [markdown]
+# {claim}`ours-table-1`: at α = 4λ the published coefficients leave
+# {measured}`ours-table-1:published_left_phi:.3g` of φ's interaction term and
+# {measured}`ours-table-1:published_left_theta:.3g` of θ's; those of the joint clock leave
+# {measured}`ours-table-1:joint_left:.1e`.
+#
+# ## Cancelling on images
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates, of simultaneous updates with the interaction terms cancelled, and of Adam."}, "figure": {"caption": "DD, Figure 7. Simultaneous gradient descent, the same with its interaction terms cancelled, and Adam (alternating). Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-cancel"}}
+run.uses(here.tables[0])
+gans.figure(shown, {"simultaneous": "simultaneous", "cancelled": "cancelled", "Adam": "Adam"})
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-cancel-samples"}}
+there = gans.available(
+    shown, {"simultaneous": "simultaneous", "cancelled": "cancelled", "Adam": "Adam"}
+)
+fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
+gans.pictures(np.atleast_1d(axes), shown, there)
+plt.show()
+
+# %% [markdown]
+# ## Rate by rate
+#
+# A grid of rates hides where the gain comes from. Below is, for each pair of rates, the Fréchet
+# distance at the end: its median over seeds.
+
+
+# %% tags=["hide-input"]
+def maps(sweep, methods):
+    there = gans.available(sweep, methods)
+    _, axes = plt.subplots(
+        1, len(there), figsize=(7.4, 7.4 / max(3, len(there)) + 0.6), sharey=True, squeeze=False
+    )
+    tables = [
+        sweep.runs[sweep.runs["method"] == m]
+        .fillna({"frechet_distance": np.inf})
+        .pivot_table(
+            index="rate_theta", columns="rate_phi", values="frechet_distance", aggfunc="median"
+        )
+        for m in there.values()
+    ]
+    finite = np.concatenate([t.to_numpy().ravel() for t in tables])
+    finite = np.log10(finite[np.isfinite(finite)])
+    for ax, label, grid in zip(axes[0], there, tables, strict=True):
+        values = np.log10(grid.to_numpy())
+        ax.imshow(values, vmin=finite.min(), vmax=finite.max(), cmap="cividis_r", origin="lower")
+        for (i, j), value in np.ndenumerate(grid.to_numpy()):
+            dark = values[i, j] > (finite.min() + finite.max()) / 2
+            ax.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8.5,
+                    color="white" if dark else "black")  # fmt: skip
+        ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns], fontsize=8)
+        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grid.index], fontsize=8)
+        ax.grid(False)
+        ax.set_xlabel("α", fontsize=10)
+        ax.set_title(label, fontsize=9.5)
+    axes[0, 0].set_ylabel("λ", fontsize=10)
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates.", "name": "fig-cancel-map"}}
+maps(
+    shown,
+    {
+        "simultaneous": "simultaneous",
+        "alternating": "alternating",
+        "cancelled": "cancelled",
+        "joint clock": "cancelled, joint clock",
+    },
+)
+plt.show()
+
+# %% [markdown]
+# ## Which clock, which term?
+#
+# At unequal rates the published coefficients do not cancel what they mean to. Do those of the joint
+# clock train better? And does the work of cancelling lie with the discriminator's term,
+# $c_1\|\nabla_\theta E\|^2$, or the generator's, $c_2\|\nabla_\phi E\|^2$?
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with published and joint-clock coefficients at unequal rates."}, "figure": {"caption": "Unequal rates only: no cancellation, published coefficients, coefficients of the joint clock.", "name": "fig-clocks"}}
+uneven = gans.restrict(shown, lambda t: t["rate_phi"] != t["rate_theta"])
+gans.figure(
+    uneven,
+    {
+        "simultaneous": "simultaneous",
+        "published": "cancelled",
+        "joint clock": "cancelled, joint clock",
+    },
+)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with only one player's term cancelled."}, "figure": {"caption": "Cancelling the interaction term of one player only (published coefficients), over the full grid.", "name": "fig-one-term"}}
+gans.figure(
+    shown,
+    {
+        "simultaneous": "simultaneous",
+        "both": "cancelled",
+        "discriminator's": "cancelled, discriminator",
+        "generator's": "cancelled, generator",
+    },
+)
+plt.show()
+
+# %% [markdown]
+# ## Other adjustments
+#
+# Symplectic gradient adjustment (SGA) {cite:p}`balduzzi2018mechanics` has the same terms with one
+# strength that does not know the rates, $c_1 = c_2 = \text{strength}/2$; consensus optimisation
+# {cite:p}`mescheder2017numerics` strengthens the self terms as much as it weakens the interaction,
+# all four with one γ. DD finds both sensitive to their strength and neither better than
+# cancelling (its Figure 8).
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of symplectic gradient adjustment at several strengths."}, "figure": {"caption": "DD, Figure 8(a). Symplectic gradient adjustment at several strengths.", "name": "fig-sga"}}
+SGA = [m for m in shown.runs["method"].unique() if m.startswith("SGA")]
+CONSENSUS = [m for m in shown.runs["method"].unique() if m.startswith("consensus")]
+SHADES = ["#E69F00", "#CC79A7", "#7F7F7F", "#009E73"]
+base = {"simultaneous": "simultaneous", "cancelled": "cancelled"}
+first = [gans.color_of(m) for m in base.values()]
+gans.figure(shown, base | {m: m for m in SGA}, colors=first + SHADES[: len(SGA)])
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of consensus optimisation at several strengths."}, "figure": {"caption": "DD, Figure 8(b). Consensus optimisation with γ, and with the strengths of drift.", "name": "fig-consensus"}}
+gans.figure(
+    shown,
+    base | {m.replace("consensus", "CO"): m for m in CONSENSUS},
+    colors=first + SHADES[: len(CONSENSUS)],
+)
+plt.show()
+
+# %% [markdown]
+# ## Pair by pair
+#
+# Runs of two methods with the same rates and seed share their start and their minibatches.
+
+# %% tags=["hide-input"]
+WANTED = [
+    ("cancelled", "simultaneous"),
+    ("cancelled", "alternating"),
+    ("cancelled, joint clock", "simultaneous"),
+    ("cancelled, joint clock", "cancelled"),
+    ("cancelled, discriminator", "simultaneous"),
+    ("cancelled, generator", "simultaneous"),
+    *((m, "simultaneous") for m in SGA + CONSENSUS),
+    *(("cancelled", m) for m in SGA + CONSENSUS),
+]
+_ = run.save("pairs", gans.compare(here, WANTED))
+gans.compare(shown, WANTED).style.format(precision=3).hide(axis="index")
+
+# %% tags=["hide-input", "remove-output"]
+methods = set(here.runs["method"])
+found = gans.judge(here, "cancelled", "simultaneous")
+claims.record(
+    "dd-fig7-cancelling",
+    holds=bool(found["best_better"] and found["chance"] < 0.01),
+    measured=found,
+)
+
+
+def level(sweep):
+    return gans.restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
+
+
+if "RK4" in methods:
+    ours, theirs = (gans.top(level(here), m, 0.25) for m in ("cancelled", "RK4"))
+    claims.record(
+        "dd-fig7-recovers-rk4",
+        holds=bool(
+            ours["frechet_distance"] <= 1.1 * theirs["frechet_distance"]
+            and ours["inception_score"] >= 0.95 * theirs["inception_score"]
+        ),
+        measured={
+            **{f"cancelled_{k}": v for k, v in ours.items()},
+            **{f"rk4_{k}": v for k, v in theirs.items()},
+        },
+    )
+if "Adam" in methods:
+    ours, theirs = (
+        {
+            "inception": float(gans.best(here, m, "inception_score").max().mean()),
+            "frechet": float(gans.best(here, m, "frechet_distance").min().mean()),
+        }
+        for m in ("cancelled", "Adam")
+    )
+    claims.record(
+        "dd-fig7-matches-adam",
+        holds=bool(ours["inception"] >= 0.95 * theirs["inception"]),
+        measured={
+            **{f"cancelled_{k}": v for k, v in ours.items()},
+            **{f"adam_{k}": v for k, v in theirs.items()},
+        },
+    )
+if "cancelled, joint clock" in methods:
+    found = gans.judge(here, "cancelled, joint clock", "cancelled")
+    claims.record(
+        "ours-joint-clock-trains-better",
+        holds=bool(found["best_better"] and found["chance"] < 0.05),
+        measured=found,
+    )
+if "cancelled, discriminator" in methods:
+    one, two = (
+        gans.judge(here, f"cancelled, {p}", "simultaneous") for p in ("discriminator", "generator")
+    )
+    claims.record(
+        "ours-which-term",
+        holds=bool(one["chance"] < 0.01 <= two["chance"]),
+        measured={
+            **{f"discriminator_{k}": v for k, v in one.items()},
+            **{f"generator_{k}": v for k, v in two.items()},
+        },
+    )
+for id, family in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
+    family = [m for m in family if m in methods]
+    if len(family) > 1:
+        values = {m: gans.top(here, m)["frechet_distance"] for m in family}
+        cancelled = gans.top(here, "cancelled")["frechet_distance"]
+        claims.record(
+            id,
+            holds=bool(
+                max(values.values()) > 1.25 * min(values.values())
+                and cancelled <= min(values.values())
+            ),
+            measured={
+                "best": min(values.values()),
+                "worst": max(values.values()),
+                "cancelled": cancelled,
+                "strengths": len(values),
+            },
+        )
+
+# %% tags=["remove-input"]
+run.card(*(table for sweep in sweeps for table in sweep.tables), run.load("table_1"))
+
+# %% [markdown]
+# ## What to vary
+#
+# - The strength: a tenth of the coefficient, or ten times. Where does it stop to help?
+# - `unbiased=False` in [the training notebook](train_gans.py): the norms then carry the variance of
+#   the minibatch.
