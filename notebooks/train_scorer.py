@@ -210,6 +210,8 @@ for (left, right), table in zip(axes, tables, strict=True):
         )  # fmt: skip
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     right.legend(loc="lower right")
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
 
 # %% [markdown]
@@ -322,11 +324,14 @@ for pixels, group in table.frame.groupby("pixels", sort=False):
     for ax, key in ((left, "inception_score"), (right, "frechet_distance")):
         ax.plot(group.n, group[key], "o", mfc="none", ms=4, color=colors[pixels])
         ax.plot(group.groupby("n")[key].mean(), color=colors[pixels], label=f"{pixels} pixels")
-        ax.set(xscale="log", xlabel="test images $n$")
 first = table.frame.groupby("n").frechet_distance.mean()
 right.plot(first.index, first.iloc[0] * first.index[0] / first.index, color="#7F7F7F", lw=1)
 right.set(yscale="log", ylabel="Fréchet distance")
 left.set(ylabel="Inception score")
+for ax in (left, right):
+    ax.set(xscale="log", xlabel="test images $n$")
+    ax.set_xticks(first.index, [f"{n}" for n in first.index], rotation=45)
+    ax.set_xticks([], minor=True)
 left.legend(loc="lower right")
 fig.suptitle(f"{table.label}, {table.frame.num_reference.iloc[0]} training images", fontsize=10.5)
 plt.show()

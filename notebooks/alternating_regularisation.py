@@ -1,0 +1,126 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ddbook:
+#   needs: [train_gans]
+# ---
+
+# %% [markdown]
+# # Regularising alternating updates
+#
+# Alternating updates have less harmful drift to begin with. **Is there anything left to cancel?**
+
+# %% tags=["parameters"]
+profile = "quick"  # quick, standard or paper: see profiles/
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+from ddbook import gans, page
+
+run = page.open("alternating_regularisation", profile)
+claims = run.claims
+sweeps = gans.open(run)
+here, shown = sweeps[0], sweeps[-1]
+run.uses(here.tables[0])
+METHODS = {
+    "alternating": "alternating",
+    "both cancelled": "alternating, both cancelled",
+    "discriminator's": "alternating, discriminator cancelled",
+}
+SHADES = [gans.COLORS["alternating"], gans.COLORS["cancelled"], gans.COLORS["discriminator"]]
+
+# %% [markdown]
+# ## The terms
+#
+# With φ first, the interaction terms of drift are (DD, Eqs. 16–17)
+#
+# $$
+# -\tfrac{\alpha h}{4}\|\nabla_\theta E\|^2 \;\text{ in } \tilde L_1,
+# \qquad
+# -\tfrac{\lambda h}{4}\left(1 - \tfrac{2\alpha}{\lambda}\right)\|\nabla_\phi E\|^2
+# \;\text{ in } \tilde L_2.
+# $$
+#
+# Where α/λ > ½ the second one *minimises* the discriminator's gradient: cancelling it takes
+# something useful away. So DD cancels the discriminator's alone, $c_1 = \alpha h/4$, and finds
+# (its Figure 9) that this makes training less sensitive to the rates, while cancelling both can
+# hurt.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of alternating updates, with both interaction terms cancelled, and with only the discriminator's cancelled."}, "figure": {"caption": "DD, Figure 9. Alternating updates, the same with both interaction terms cancelled, and with the discriminator's alone. Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-alternating-cancelled"}}
+gans.figure(shown, METHODS, colors=SHADES)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
+there = gans.available(shown, METHODS)
+fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
+gans.pictures(np.atleast_1d(axes), shown, there)
+plt.show()
+
+# %% [markdown]
+# ## Pair by pair, and by the sign of the term
+
+# %% tags=["hide-input"]
+WANTED = [
+    ("alternating, discriminator cancelled", "alternating"),
+    ("alternating, both cancelled", "alternating"),
+    ("alternating, discriminator cancelled", "alternating, both cancelled"),
+]
+
+
+def parts(sweep):
+    """The sweep where the generator's term helps (α/λ > ½), and where it does not."""
+    return {
+        "all": sweep,
+        "α/λ > ½": gans.restrict(sweep, lambda t: t["rate_phi"] > 0.5 * t["rate_theta"]),
+        "α/λ ≤ ½": gans.restrict(sweep, lambda t: t["rate_phi"] <= 0.5 * t["rate_theta"]),
+    }
+
+
+for name, part in parts(shown).items():
+    table = gans.compare(part, WANTED)
+    if len(table):
+        display(table.style.format(precision=3).hide(axis="index").set_caption(name))  # noqa: F821
+
+# %% tags=["hide-input", "remove-output"]
+if set(METHODS.values()) <= set(here.runs["method"]):
+
+    def spread(method):
+        """Interquartile range of log10 of the Fréchet distance at the end, over the sweep."""
+        values = np.log10(gans.final(here, method, "frechet_distance").clip(max=1e6))
+        return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+
+    spreads = {label: spread(method) for label, method in METHODS.items()}
+    claims.record(
+        "dd-fig9-less-sensitive",
+        holds=bool(spreads["discriminator's"] < spreads["alternating"]),
+        measured={
+            "spread_alternating": spreads["alternating"],
+            "spread_discriminator": spreads["discriminator's"],
+            "spread_both": spreads["both cancelled"],
+        },
+    )
+    both = gans.judge(
+        parts(here)["α/λ > ½"],
+        "alternating, discriminator cancelled",
+        "alternating, both cancelled",
+    )
+    claims.record(
+        "dd-fig9-both-can-hurt",
+        holds=bool(both["chance"] < 0.05),
+        measured=both,
+    )
+
+# %% tags=["remove-input"]
+run.card(*(table for sweep in sweeps for table in sweep.tables))
+
+# %% [markdown]
+# ## What to vary
+#
+# - `first="theta"`: the generator moves first, and the roles change.
+# - `clock="joint"`: on one clock the generator's interaction term is $+\alpha h/4$ at every ratio.
