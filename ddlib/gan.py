@@ -85,12 +85,16 @@ def mlp_networks(
     """
 
     def init(inputs: int, outputs: int, key: Array) -> tuple[PyTree, PyTree]:
-        model = nets.mlp(inputs, widths, outputs, activation=activation, key=key)
-        return nets.functional(model)[0], {}
+        return make(inputs, outputs, key)[0], {}
 
-    key = jax.random.key(0)
-    _, judge = nets.functional(nets.mlp(dimension, widths, 1, activation=activation, key=key))
-    _, draw = nets.functional(nets.mlp(latents, widths, dimension, activation=activation, key=key))
+    def make(inputs: int, outputs: int, key: Array) -> tuple[PyTree, nets.Apply]:
+        dtype = jnp.result_type(float)  # that of rates and latents
+        return nets.functional(
+            nets.mlp(inputs, widths, outputs, activation=activation, key=key, dtype=dtype)
+        )
+
+    _, judge = make(dimension, 1, key := jax.random.key(0))
+    _, draw = make(latents, dimension, key)
     return Networks(
         Discriminator(
             partial(init, dimension, 1),
@@ -874,16 +878,17 @@ def train(
     images = len(shape) == 3
     at_once = 1 if images and jax.default_backend() == "cpu" else every
     advance = _advance(step, game.networks.theta.latents, batch_size, update.num_batches, at_once)
+    data = jnp.asarray(data, jnp.result_type(float))
     state = jax.tree.map(jnp.copy, state)
     seen = [observe(state)]
     for begin in range(first, num_steps, every):
+        if int(state.diverged_at) >= 0:
+            break
         for _ in range(every // at_once):
             state = advance(state, data)
         seen.append(observe(state))
         if report is not None:
             report(begin + every)
-        if int(state.diverged_at) >= 0:
-            break
     return state, seen
 
 
