@@ -31,7 +31,7 @@ from ddlib._check import check_count
 
 # Which file is shipped: another one of the same name is refused.
 _SHIPPED = "cifar10_jpeg.safetensors"
-_SHIPPED_SHA256 = ""
+_SHIPPED_SHA256 = "183cd6ddf04a4df6e8b55549c583ddc0dcfc0d65c2f664e28aec9736d4c9f23f"
 
 # Keras's file for ImageNet, with the md5 that its source publishes.
 _INCEPTION = _sources.File(
