@@ -1,0 +1,243 @@
+"""Checkpoints of long runs: the state, what it belongs to and what was seen so far, in a folder.
+
+    def train(state, observe):
+        return gan.train(game, state, data, 10_000, every=100, observe=observe)
+
+    state, history = resume(folder, config, gan.init(game, key, setting), train, observe)
+
+A checkpoint is arrays (tensorstore) and JSON, written by Orbax; nothing in it can run. It is there
+whole or not at all, also when the process is killed, and the two newest are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from ddlib._check import check_count
+from ddlib.results import plain
+
+KEPT = 2  # checkpoints in a folder: the older one is there should the newer be damaged
+
+
+class Checkpoint(NamedTuple):
+    """What `restore` gives back: the state, and what was seen up to it."""
+
+    state: Any
+    history: list[Any]
+
+
+def save(
+    folder: str | os.PathLike[str],
+    state: Any,
+    config: Mapping[str, Any],
+    history: Sequence[Any] = (),
+) -> None:
+    """Write a checkpoint and return when it is on disk.
+
+    Args:
+      folder: of this run alone; made if missing.
+      state: pytree of JAX arrays with an attribute `step`, such as `ddlib.gan.State`.
+      config: what the run depends on; numbers, strings, lists and mappings.
+      history: what was seen so far; likewise. Arrays in both are written as lists.
+
+    Raises:
+      ValueError: a folder with a run of another configuration, or with a checkpoint of this step
+        or a later one.
+
+    >>> import tempfile
+    >>> class State(NamedTuple):
+    ...     x: Any
+    ...     step: Any
+    >>> folder, state = tempfile.mkdtemp(), State(jnp.ones(3), jnp.array(7))
+    >>> save(folder, state, {"rate": 0.1}, [0.5, 0.25])
+    >>> again = restore(folder, state, {"rate": 0.1})
+    >>> again.state.step.item(), again.history
+    (7, [0.5, 0.25])
+    >>> restore(folder, state, {"rate": 0.2})
+    Traceback (most recent call last):
+    ...
+    ValueError: ... holds a run of another configuration; these differ: config.rate (0.1, not 0.2)
+    """
+    leaves, step = _leaves(state), int(state.step)
+    about = _about(leaves, config)
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        if (last := manager.latest_step()) is not None:
+            if last >= step:
+                raise ValueError(
+                    f"{folder} holds step {last} already, so step {step} cannot be kept: restore "
+                    "it, or choose another folder"
+                )
+            _check_same(folder, _record(manager, last)["about"], about)
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave({name: x for name, x in leaves.items() if x.size}),
+                record=ocp.args.JsonSave({"about": about, "history": plain(list(history))}),
+            ),
+        )
+
+
+def restore(
+    folder: str | os.PathLike[str], like: Any, config: Mapping[str, Any]
+) -> Checkpoint | None:
+    """Read the newest checkpoint; None if there is none.
+
+    A damaged one is passed over with a warning.
+
+    Args:
+      folder: as given to `save`, or one that does not exist.
+      like: a state of the same structure, such as the run's start; its numbers do not matter.
+      config: what the run depends on.
+
+    Raises:
+      ValueError: a checkpoint of another configuration, or of a state of other shapes: it says what
+        differs; or none that can be read.
+
+    >>> restore("no such folder", {}, {}) is None
+    True
+    """
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        return None
+    leaves = _leaves(like)
+    both = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+    unreadable: list[str] = []
+    with ocp.CheckpointManager(folder) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                found = manager.restore(step, args=both)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                unreadable.append(f"step {step} cannot be read ({error})")
+                continue
+            _check_same(folder, found["record"]["about"], _about(leaves, config))
+            if unreadable:
+                warnings.warn(f"{folder}: {unreadable[0]}, step {step} can", stacklevel=2)
+            arrays = [jnp.asarray(found["state"].get(name, x)) for name, x in leaves.items()]
+            state = jax.tree.unflatten(jax.tree.structure(like), arrays)
+            return Checkpoint(state, found["record"]["history"])
+    if unreadable:
+        raise ValueError(f"{folder}: {', '.join(unreadable)}")
+    return None
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    state: Any,
+    train: Callable[[Any, Callable[[Any], Any]], tuple[Any, Any]],
+    observe: Callable[[Any], Any],
+    *,
+    every: int = 1,
+) -> Checkpoint:
+    """Train with checkpoints: from the newest in `folder` if there is one, else from `state`.
+
+    Interrupted at any moment and called again, it ends where it would have ended, to the bit, with
+    the same observations.
+
+    Args:
+      folder, config: as `save`.
+      state: the start.
+      train: (state, observe) -> (state, anything): trains up to the end and calls observe with the
+        state before the first step and at moments that do not depend on where it began.
+      observe: state -> what is kept of it.
+      every: observations between checkpoints. The last is always kept.
+
+    Returns:
+      The last state, and all observations.
+
+    Raises:
+      ValueError: as `save` and `restore`.
+
+    >>> import tempfile
+    >>> class State(NamedTuple):
+    ...     x: Any
+    ...     step: Any
+    >>> def train(state, observe, end=4):
+    ...     observe(state)
+    ...     while state.step < end:
+    ...         state = State(state.x / 2, state.step + 1)
+    ...         observe(state)
+    ...     return state, None
+    >>> folder, start = tempfile.mkdtemp(), State(jnp.ones(()), jnp.array(0))
+    >>> resume(folder, {}, start, train, lambda state: float(state.x)).history
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    >>> sorted(path.name for path in Path(folder).iterdir())
+    ['3', '4']
+    """
+    check_count("every", every)
+    history: list[Any] = []
+    written = -1  # the last step that is on disk
+    if (found := restore(folder, state, config)) is not None:
+        state, history = found
+        written = int(state.step)
+        with ocp.CheckpointManager(Path(folder).resolve()) as manager:
+            for step in manager.all_steps():
+                if step > written:  # a damaged one, in the way of what will be written
+                    manager.delete(step)
+
+    def keep(state: Any) -> None:
+        nonlocal written
+        save(folder, state, config, history)
+        written = int(state.step)
+
+    def seen(state: Any) -> Any:
+        if int(state.step) == written:  # where the last run ended, and was seen
+            return history[-1]
+        history.append(plain(observe(state)))
+        if len(history) % every == 0:
+            keep(state)
+        return history[-1]
+
+    state, _ = train(state, seen)
+    if int(state.step) != written:
+        keep(state)
+    return Checkpoint(state, history)
+
+
+def _leaves(state: PyTree) -> dict[str, np.ndarray]:
+    """The arrays of a state by name, on the host: a checkpoint knows of no device."""
+    named = jax.tree.leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in named
+    }
+
+
+def _about(leaves: dict[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What two states of one run have in common."""
+    shapes = {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves.items()}
+    return {"config": plain(config), "state": shapes}
+
+
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+
+
+def _check_same(folder: Path, kept: Any, given: Any) -> None:
+    if differing := [f"{name} ({a}, not {b})" for name, a, b in _differences(kept, given)]:
+        raise ValueError(
+            f"{folder} holds a run of another configuration; these differ: {', '.join(differing)}"
+        )
+
+
+def _differences(kept: Any, given: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(kept, dict) and isinstance(given, dict):
+        for key in [*kept, *(key for key in given if key not in kept)]:
+            inside = f"{name}.{key}" if name else key
+            yield from _differences(kept.get(key, "missing"), given.get(key, "missing"), inside)
+    elif kept != given and str(kept) != str(given):  # NaN is like itself here
+        yield name, kept, given
