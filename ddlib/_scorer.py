@@ -65,12 +65,14 @@ def start(key: Array, widths: tuple[int, ...] = WIDTHS) -> tuple[Weights, Weight
     """
     params: Weights = {}
     state: Weights = {}
-    for name, layer in layers(widths).items():
-        key, own = jax.random.split(key)
-        shape = (layer.size, layer.size, layer.inputs, layer.outputs)
-        fan_in = layer.size**2 * layer.inputs
-        kernel = jax.random.normal(own, shape, jnp.float32)
-        params[f"{name}.kernel"] = kernel * (2 / fan_in) ** 0.5
+    sizes = [x.size**2 * x.inputs * x.outputs for x in layers(widths).values()]
+    # one draw for all of them: a draw takes most of a second to compile
+    drawn = np.split(
+        np.asarray(jax.random.normal(key, (sum(sizes),), jnp.float32)), np.cumsum(sizes)
+    )
+    for (name, layer), draw in zip(layers(widths).items(), drawn[:-1], strict=True):
+        kernel = draw.reshape(layer.size, layer.size, layer.inputs, layer.outputs)
+        params[f"{name}.kernel"] = jnp.asarray(kernel * (2 / kernel[..., 0].size) ** 0.5)
         params[f"{name}.scale"] = jnp.ones(layer.outputs, jnp.float32)
         params[f"{name}.bias"] = jnp.zeros(layer.outputs, jnp.float32)
         state[f"{name}.mean"] = jnp.zeros(layer.outputs, jnp.float32)
@@ -100,12 +102,13 @@ def train_logits(
 
 def fold(params: Weights, state: Weights) -> dict[str, np.ndarray]:
     """The network at rest, batch norm in its kernels and biases, as float16 for the file."""
-    folded = {name: params[name] for name in ("linear.kernel", "linear.bias")}
+    held = {name: np.asarray(value) for name, value in {**params, **state}.items()}
+    folded = {name: held[name] for name in ("linear.kernel", "linear.bias")}
     for name in (name.removesuffix(".scale") for name in params if name.endswith(".scale")):
-        factor = params[f"{name}.scale"] * jax.lax.rsqrt(state[f"{name}.variance"] + _EPSILON)
-        folded[f"{name}.kernel"] = params[f"{name}.kernel"] * factor
-        folded[f"{name}.bias"] = params[f"{name}.bias"] - state[f"{name}.mean"] * factor
-    return {name: np.asarray(value, np.float16) for name, value in sorted(folded.items())}
+        factor = held[f"{name}.scale"] / np.sqrt(held[f"{name}.variance"] + _EPSILON)
+        folded[f"{name}.kernel"] = held[f"{name}.kernel"] * factor
+        folded[f"{name}.bias"] = held[f"{name}.bias"] - held[f"{name}.mean"] * factor
+    return {name: value.astype(np.float16) for name, value in sorted(folded.items())}
 
 
 def outputs(

@@ -239,6 +239,12 @@ def image_statistics(scorer: Scorer, images: Float[np.ndarray, "n h w 3"]) -> St
     """Statistics of the scorer's features of images, with its name: what `score` compares with.
 
     Compute those of the real images once.
+
+    Raises:
+      ValueError: fewer than two images, or images that `score` refuses.
+
+    >>> image_statistics(cifar_scorer(), np.full((2, 32, 32, 3), 0.5)).scorer
+    'cifar10-jpeg-183cd6dd'
     """
     return feature_statistics(scorer.classify(images)[1], scorer.name)
 
@@ -261,6 +267,12 @@ def score(
     Raises:
       ValueError: statistics of another scorer, images that are not finite or outside [0, 1] (those
         of a generator that ends in tanh are (x + 1) / 2), or as the three formulas.
+
+    >>> images = np.random.default_rng(0).uniform(size=(20, 16, 16, 3))
+    >>> scorer = cifar_scorer()
+    >>> scores = score(scorer, images[:10], image_statistics(scorer, images[10:]))
+    >>> scores.scorer == scorer.name, scores.num_images, scores.num_reference
+    (True, 10, 10)
     """
     if reference.scorer != scorer.name:
         raise ValueError(
@@ -285,12 +297,17 @@ def cifar_scorer() -> Scorer:
     """The scorer that ships with ddlib: a small residual network trained on `cifar10-jpeg`.
 
     10 classes, 128 features, 24 million multiply-adds an image of 32×32; images of 16×16 are
-    resized bilinearly, which it has seen in training. `provenance` says how it was made and how
-    often it is right. Scores by it cannot be compared with any that a paper quotes.
-    Those are Inception's.
+    resized bilinearly, which it has seen in training. It is right on 84.4 % of the test images at
+    32×32 and on 81.1 % at 16×16; `provenance` says so, and how it was made. Scores by it cannot be
+    compared with any that a paper quotes: those are Inception's.
 
     Raises:
       ValueError: the shipped file is not the one that this version was released with.
+
+    >>> grey = np.full((4, 16, 16, 3), 0.5)  # all alike, so the score is the least there is
+    >>> probabilities, features = cifar_scorer().classify(grey)
+    >>> features.shape, round(inception_score(probabilities).mean, 4)
+    ((4, 128), 1.0)
     """
     shipped = importlib.resources.files("ddlib") / "scorers" / _SHIPPED
     with importlib.resources.as_file(shipped) as path:
@@ -318,18 +335,13 @@ def load_scorer(
         raise ValueError(f"{Path(path).name} is corrupt: sha256 {digest}, expected {checksum}")
     weights, provenance = _scorer.read(payload, Path(path).name)
 
-    @jax.jit
-    def forward(weights: dict[str, Any], x: Any) -> Any:
-        logits, features = _scorer.outputs(weights, _resized(x, _scorer.SIZE))
-        return jax.nn.softmax(logits), features
-
     on_device = {name: jnp.asarray(value, jnp.float32) for name, value in weights.items()}
     return Scorer(
         name=f"{provenance['name']}-{digest[:8]}",
         checksum=digest,
         size=_scorer.SIZE,
         provenance=provenance,
-        classify=_in_batches(functools.partial(forward, on_device), batch_size),
+        classify=_in_batches(functools.partial(_forward, on_device), batch_size),
     )
 
 
@@ -432,6 +444,13 @@ def _imagenet_weights() -> tuple[bytes, str]:
             f"{tried}, or give the file: inception_scorer(path). cifar_scorer() needs no network."
         ) from error
     return payloads[_INCEPTION.name], source
+
+
+@jax.jit
+def _forward(weights: dict[str, Any], x: Any) -> Any:
+    """Of any scorer of ours: those of the same widths share what is compiled."""
+    logits, features = _scorer.outputs(weights, _resized(x, _scorer.SIZE))
+    return jax.nn.softmax(logits), features
 
 
 def _resized(x: Any, size: int) -> Any:
