@@ -46,6 +46,7 @@ shard = None
 
 # %% tags=["hide-input"]
 import base64
+import hashlib
 import io
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -170,9 +171,6 @@ METHODS = {
     "least squares simultaneous": Method("least squares", loss=gan.least_squares()),
     "least squares alternating": Method("least squares", ALTERNATING, loss=gan.least_squares()),
     "least squares cancelled": Method("least squares", terms=cancel, loss=gan.least_squares()),
-    "ODE-GAN RK4": Method(
-        "ode-gan", gan.Update("rk4"), lambda rates: reg.ode_gan(0.02), grid="equal"
-    ),
 }
 
 
@@ -225,6 +223,7 @@ small = np.concatenate(
 )
 images = jnp.asarray(2 * small - 1)
 chosen = np.random.default_rng(0).permutation(len(small))[: s.num_reference]
+COLUMNS = ["inception_score", "frechet_distance"]
 networks = gan.sngan_networks(size=s.size, width=s.width)
 
 
@@ -235,26 +234,41 @@ def reference():
 
 # %% tags=["hide-input"]
 def observe(game, state):
-    """Scores of a state, and a few of its samples as a picture; nothing of a diverged one."""
+    """Samples of a state, packed; none of a diverged one."""
     if int(state.diverged_at) >= 0:
-        return {"step": int(state.step), "inception_score": np.nan, "frechet_distance": np.nan}
+        return {"step": int(state.step), "samples": None}
     samples = (gan.sample(game, state, jax.random.key(1), s.num_scored) + 1) / 2
-    scores = metrics.score(scorer, samples, reference())
-    return {
-        "step": int(state.step),
-        "inception_score": scores.inception_score,
-        "frechet_distance": scores.frechet_distance,
-        "picture": picture(samples[:32]),
-    }
+    return {"step": int(state.step), "samples": pack(samples)}
 
 
-def picture(samples):
-    """A base64 PNG of 4 rows of 8 samples."""
-    grid = samples.reshape(4, 8, *samples.shape[1:]).transpose(0, 2, 1, 3, 4)
-    pixels = (grid.reshape(4 * s.size, 8 * s.size, 3) * 255).round().astype(np.uint8)
+def pack(samples):
+    """Images in [0, 1] as one base64 PNG, one below another."""
+    pixels = (samples.reshape(-1, s.size, 3) * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def unpack(text):
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    return pixels.reshape(-1, s.size, s.size, 3).astype(np.float32) / 255
+
+
+def grid(samples):
+    """The first 32 as 4 rows of 8."""
+    rows = samples[:32].reshape(4, 8, *samples.shape[1:]).transpose(0, 2, 1, 3, 4)
+    return pack(rows.reshape(4 * s.size, 8 * s.size, 3))
+
+
+def score(text):
+    """Scores of packed samples."""
+    if text is None:
+        return {"inception_score": np.nan, "frechet_distance": np.nan}
+    scores = metrics.score(scorer, unpack(text), reference())
+    return {
+        "inception_score": scores.inception_score,
+        "frechet_distance": scores.frechet_distance,
+    }
 
 
 @lru_cache(maxsize=1)
@@ -287,7 +301,7 @@ def begin(name, game, alpha, lam, seed):
 
 
 def train_one(name, alpha, lam, seed):
-    """Scores of one run, and the step at which it diverged (−1: never)."""
+    """Samples of one run on its way, and the step at which it diverged (−1: never)."""
     game, options, _ = prepared(name)
     state, seen = gan.train(
         game,
@@ -299,48 +313,46 @@ def train_one(name, alpha, lam, seed):
         observe=partial(observe, game),
         **options,
     )
-    for row in seen[:-1]:
-        row.pop("picture", None)
-    return {"scores": seen, "diverged_at": int(state.diverged_at)}
+    return {"seen": seen, "diverged_at": int(state.diverged_at)}
 
 
 # %% [markdown]
 # ## Training
 #
-# The first 32 samples of each run's last generator are kept as well.
+# What is kept of a run are samples on its way. Scores are made of them afterwards: another scorer
+# needs no training again.
 
 # %% tags=["hide-input"]
 shared = {
-    key: getattr(s, key)
-    for key in ("batch_size", "num_steps", "evaluate_every", "num_scored", "num_reference")
+    key: getattr(s, key) for key in ("batch_size", "num_steps", "evaluate_every", "num_scored")
 }
-shared |= {"scorer": scorer.checksum, "first_reference": int(chosen[0])}
+judge = {"scorer": scorer.checksum, "references": s.num_reference, "size": s.size}
 mine = runs[s.shard[0] :: s.shard[1]]
 curves, summary = [], []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
     key = {**what, **shared, "program": prepared(name)[2]}
     found = run.cached(key, partial(train_one, name, alpha, lam, seed))
+    scores = []
+    for row in found["seen"]:
+        digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
+        given = run.cached({"samples": digest, **judge}, partial(score, row["samples"]))
+        scores.append({"step": row["step"], **{k: float(given[k]) for k in COLUMNS}})
     label = {**what, "group": METHODS[name].group}
-    scores = pd.DataFrame(found["scores"])
-    curves.append(scores.drop(columns="picture", errors="ignore").assign(**label))
-    last = found["scores"][-1]
+    curves.append(pd.DataFrame(scores).assign(**label))
+    last = found["seen"][-1]["samples"]
     summary.append(
         {
             **label,
             "diverged_at": found["diverged_at"],
-            "inception_score": last["inception_score"],
-            "frechet_distance": last["frechet_distance"],
-            "picture": last.get("picture"),
+            **{k: scores[-1][k] for k in COLUMNS},
+            "picture": None if last is None else grid(unpack(last)),
             **{field: found[field] for field in ("seconds", "commit", "dirty", "device")},
         }
     )
     run.progress(number + 1, len(mine), name)
 curves = pd.concat(curves, ignore_index=True)
-columns = ["inception_score", "frechet_distance"]
-curves[columns] = curves[columns].astype(float)
 summary = pd.DataFrame(summary)
-summary[columns] = summary[columns].astype(float)
 
 # %% [markdown]
 # Of each method's runs only the picture of the one with the smallest Fréchet distance at the end,
