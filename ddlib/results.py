@@ -16,6 +16,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -320,6 +321,10 @@ class Store:
         text = json.dumps(_finite(plain(key)), sort_keys=True, allow_nan=False)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
+    def scratch(self, key: Mapping[str, Any]) -> Path:
+        """Return a folder for what a run under way keeps, such as checkpoints; `put` removes it."""
+        return self._path(key).with_suffix(".partial")
+
     def get(self, key: Mapping[str, Any]) -> Any:
         """Return what was put under an equal key, or None; non-finite numbers as strings."""
         path = self._path(key)
@@ -329,3 +334,4 @@ class Store:
         """Keep `value` under `key`: mappings, lists, strings and numbers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json({"key": key, "value": value}, self._path(key))
+        shutil.rmtree(self.scratch(key), ignore_errors=True)

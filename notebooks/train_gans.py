@@ -24,7 +24,8 @@
 #
 # A run is a method, a pair of rates and a seed. A finished one is kept for good, under a key that
 # holds the compiled program itself, so that a batch that was cut goes on where it was; and a batch
-# splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on.
+# splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With `keep_checkpoints` a run
+# that was cut goes on from its last scoring.
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -42,6 +43,7 @@ adam_rates = None
 ratios = None
 ratio_rates = None
 num_seeds = None
+keep_checkpoints = None
 shard = None
 
 # %% tags=["hide-input"]
@@ -59,7 +61,7 @@ import pandas as pd
 from ddbook import page
 from PIL import Image
 
-from ddlib import data, gan, metrics
+from ddlib import checkpoints, data, gan, metrics
 from ddlib import regularizers as reg
 from ddlib.games import Players
 from ddlib.regularizers import DriftTerms
@@ -82,6 +84,7 @@ run = page.open(
     ratios=ratios,
     ratio_rates=ratio_rates,
     num_seeds=num_seeds,
+    keep_checkpoints=keep_checkpoints,
     shard=shard,
 )
 s, claims = run.settings, run.claims
@@ -300,19 +303,27 @@ def begin(name, game, alpha, lam, seed):
     return gan.init(game, jax.random.key(seed), setting, method.update, method.optimizers)
 
 
-def train_one(name, alpha, lam, seed):
+def train_one(key, name, alpha, lam, seed):
     """Samples of one run on its way, and the step at which it diverged (−1: never)."""
     game, options, _ = prepared(name)
-    state, seen = gan.train(
-        game,
-        begin(name, game, alpha, lam, seed),
-        images,
-        s.num_steps,
-        batch_size=s.batch_size,
-        every=s.evaluate_every,
-        observe=partial(observe, game),
-        **options,
-    )
+
+    def train(state, observe):
+        return gan.train(
+            game,
+            state,
+            images,
+            s.num_steps,
+            batch_size=s.batch_size,
+            every=s.evaluate_every,
+            observe=observe,
+            **options,
+        )
+
+    start, look = begin(name, game, alpha, lam, seed), partial(observe, game)
+    if s.keep_checkpoints:
+        state, seen = checkpoints.resume(run.scratch(key), key, start, train, look)
+    else:
+        state, seen = train(start, look)
     return {"seen": seen, "diverged_at": int(state.diverged_at)}
 
 
@@ -332,7 +343,7 @@ curves, summary = [], []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
     key = {**what, **shared, "program": prepared(name)[2]}
-    found = run.cached(key, partial(train_one, name, alpha, lam, seed))
+    found = run.cached(key, partial(train_one, key, name, alpha, lam, seed))
     scores = []
     for row in found["seen"]:
         digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()

@@ -175,6 +175,14 @@ class Run:
             }
         self.claims.dataset = self._dataset
 
+    @property
+    def _store(self) -> results.Store:
+        return results.Store(places.store(self._root, self.name))
+
+    def scratch(self, key: dict[str, Any]) -> Path:
+        """Return the folder of checkpoints for what `cached` is computing under the same key."""
+        return self._store.scratch({**key, "dataset": self._dataset})
+
     def cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
         """Return `compute()`, or what it gave when a run with an equal key was finished before.
 
@@ -182,8 +190,7 @@ class Run:
         (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
         shards may run side by side. The data that `uses` named is part of the key.
         """
-        store = results.Store(places.store(self._root, self.name))
-        whole = {**key, "dataset": self._dataset}
+        store, whole = self._store, {**key, "dataset": self._dataset}
         value = store.get(whole)
         if value is None:
             start = time.monotonic()
