@@ -57,9 +57,7 @@ gans.figure(shown, METHODS, colors=SHADES)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
-there = gans.available(shown, METHODS)
-fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
-gans.pictures(np.atleast_1d(axes), shown, there)
+gans.pictures(shown, METHODS)
 plt.show()
 
 # %% [markdown]

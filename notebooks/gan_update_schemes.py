@@ -71,9 +71,7 @@ gans.figure(gans.restrict(shown, lambda t: t["rate_phi"] == t["rate_theta"]), th
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
-there = gans.available(shown, three)
-fig, axes = plt.subplots(1, len(there), figsize=(7.4, 1.9))
-gans.pictures(np.atleast_1d(axes), shown, there)
+gans.pictures(shown, three)
 plt.show()
 
 # %% [markdown]

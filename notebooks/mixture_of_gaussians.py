@@ -741,3 +741,201 @@ if profile != "quick":
             "largest_imaginary_regularised": judged.imaginary[judged.regularised].max(),
         },
     )
+
+# %% [markdown]
+# TEXT2
+#
+# ## With and without the regulariser
+
+# %% tags=["hide-input"]
+shown = {name: run.published(name) or run.load(name) for name in ("curves", "samples", "spectra")}
+label = shown["curves"].label
+frame = shown["curves"].frame
+MIXTURE = {"midpoint, 5 sweeps": "midpoint"}  # its colour is the linear game's
+
+
+def look_of(name):
+    return STYLES[MIXTURE.get(name, name)]
+
+
+def band(ax, name, column, against, *, regularised, rate=0.1, loss="non-saturating", **style):
+    """Median over seeds, and their range."""
+    one = frame[
+        (frame.method == name)
+        & (frame.regularised == regularised)
+        & (frame.rate == rate)
+        & (frame.loss == loss)
+    ]
+    if one.empty:
+        return
+    one = one[one.run == one[one.step == one.step.max()].run.iloc[0]]  # the longest
+    grouped = one[one.step > 0].groupby(against)[column]
+    style = {**look_of(name), "label": name, **style}
+    ax.plot(grouped.median(), **style)
+    low, high = grouped.min(), grouped.max()
+    ax.fill_between(low.index, low, high, color=style["color"], alpha=0.13, lw=0)
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT2"}, "figure": {"caption": "CAP2", "name": "fig-mog-samples"}}
+picked = shown["samples"].frame
+columns = [m for m in ("Euler", "alternating", "Heun", "RK4") if m in set(picked.method)]
+fig, axes = plt.subplots(2, len(columns), figsize=(7.4, 4.1), sharex=True, sharey=True)
+for row, regularised in zip(axes, (False, True), strict=True):
+    for ax, name in zip(row, columns, strict=True):
+        one = picked[(picked.method == name) & (picked.regularised == regularised)]
+        ax.plot(*MODES.T, "o", ms=6, mfc="none", mec="#b0b0b0", mew=0.8)
+        ax.plot(one.x, one.y, ".", ms=2.2, color=look_of(name)["color"], alpha=0.6)
+        ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal", xticks=[], yticks=[])
+        ax.grid(False)
+    row[0].set_ylabel("regularised" if regularised else "plain")
+for ax, name in zip(axes[0], columns, strict=True):
+    ax.set_title(name)
+fig.suptitle(label, fontsize=10, x=0.99, ha="right")
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT3"}, "figure": {"caption": "CAP3", "name": "fig-mog-steps"}}
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0), sharey=True)
+for ax, regularised in zip(axes, (False, True), strict=True):
+    for name, _ in METHODS.values():
+        band(ax, name, "energy", "step", regularised=regularised)
+    ax.axhline(0.5, color="k", lw=0.7, ls="--")
+    ax.set(xscale="log", yscale="log", ylim=(5e-4, 5), xlabel="step")
+    ax.set_title("regularised" if regularised else "plain")
+axes[0].set_ylabel("energy distance")
+fig.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9.5,
+    title=label, title_fontsize=9,
+)  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# TEXT3
+#
+# ## Order or stability, on the mixture
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT4"}, "figure": {"caption": "CAP4", "name": "fig-mog-eigenvalues"}}
+spectrum = shown["spectra"].frame
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.9), sharex=True, sharey=True)
+grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-3.2, 3.2, 300)[:, None]
+polynomials = {
+    "Euler": 1 + grid,
+    "Heun": 1 + grid + grid**2 / 2,
+    "RK4": 1 + grid + grid**2 / 2 + grid**3 / 6 + grid**4 / 24,
+}
+for ax, regularised in zip(axes, (False, True), strict=True):
+    for name, polynomial in polynomials.items():
+        ax.contour(
+            grid.real,
+            grid.imag,
+            abs(polynomial),
+            [1],
+            colors=look_of(name)["color"],
+            linewidths=1.5,
+        )
+    for name, marker in (("Euler", "o"), ("RK4", "^")):
+        one = spectrum[(spectrum.method == name) & (spectrum.regularised == regularised)]
+        ax.plot(
+            0.1 * one.real, 0.1 * one.imaginary, marker, ms=3, color=look_of(name)["color"],
+            mec="k", mew=0.3, ls="none", label=f"in a run of {name}",
+        )  # fmt: skip
+    ax.axvline(0, color="k", lw=0.7)
+    ax.set(xlabel=r"Re $h\lambda$", xlim=(-3.2, 0.8), ylim=(-3.2, 3.2))
+    ax.set_title("regularised" if regularised else "plain")
+for name, (x, y) in {"Euler": (-1.0, 1.06), "Heun": (-1.0, 1.8), "RK4": (-1.0, 2.65)}.items():
+    axes[0].text(x, y, name, color=look_of(name)["color"], ha="center", fontsize=9.5)
+axes[0].set_ylabel(r"Im $h\lambda$")
+axes[1].legend(loc="upper left", fontsize=9, title=shown["spectra"].label, title_fontsize=9)
+plt.show()
+
+# %% [markdown]
+# TEXT4
+
+# %% tags=["hide-input"]
+ends = frame[frame.step == frame.groupby("run").step.transform("max")]
+ends = ends[(ends.loss == "non-saturating") & (ends.rate > 0.1)]
+first = ends.groupby(["method", "regularised", "rate"]).run.transform("min")
+broken = ends[ends.run == first].pivot_table(
+    index="method", columns=["regularised", "rate"], values="failed", aggfunc="sum"
+)
+print(f"Seeds that have failed, of {frame.seed.nunique()} ({label})")
+order_of = [name for name, _ in METHODS.values() if name in broken.index]
+broken.loc[order_of].astype(int).rename(columns={False: "plain", True: "regularised"}, level=0)
+
+# %% [markdown]
+# TEXT5
+#
+# ## What it costs
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT5"}, "figure": {"caption": "CAP5", "name": "fig-mog-cost"}}
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0))
+for ax, column in zip(axes, ("good", "modes"), strict=True):
+    for name, _ in METHODS.values():
+        band(ax, name, column, "evaluations", regularised=True)
+    band(ax, "Euler", column, "evaluations", regularised=True, rate=0.025, ls="-.",
+         label="Euler, $h = 0.025$")  # fmt: skip
+    band(ax, "RK4", column, "evaluations", regularised=True, rate=0.4, ls="-.",
+         label="RK4, $h = 0.4$")  # fmt: skip
+    ax.set(xscale="log", xlabel="gradient evaluations", ylim=(0, None))
+axes[0].set_ylabel("share of good samples")
+axes[1].set_ylabel("modes covered, of 16")
+fig.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9.5,
+    title=label, title_fontsize=9,
+)  # fmt: skip
+plt.show()
+
+# %% tags=["hide-input"]
+price = frame[(frame.rate == 0.1) & (frame.loss == "non-saturating")]
+price = price.pivot_table(index="method", columns="regularised", values="cpu_ms")
+price = price.loc[[name for name, _ in METHODS.values() if name in price.index]]
+for regularised in (False, True):
+    counted = {name: cost(method, regularised) for method, (name, _) in METHODS.items()}
+    price[f"counted, {'regularised' if regularised else 'plain'}"] = price.index.map(counted)
+print(f"Milliseconds a step of one seed on one core, and evaluations as counted ({label})")
+price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
+
+# %% [markdown]
+# TEXT6
+#
+# ## Other losses
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT6"}, "figure": {"caption": "CAP6", "name": "fig-mog-losses"}}
+fig, ax = plt.subplots(figsize=(6.6, 3.6))
+names = list(dict.fromkeys(frame.loss))
+for i, loss in enumerate(names):
+    for j, (name, regularised) in enumerate(
+        [("Euler", False), ("RK4", False), ("Euler", True), ("RK4", True)]
+    ):
+        one = frame[(frame.method == name) & (frame.regularised == regularised)]
+        one = one[(one.rate == 0.1) & (one.loss == loss)]
+        if one.empty:
+            continue
+        limit = frame[(frame.loss == names[-1]) & (frame.method == "RK4") & (frame.rate == 0.1)]
+        limit = limit[limit.regularised == regularised].step.max()
+        one = one[one.step <= (limit if np.isfinite(limit) else one.step.max())]
+        value = one[one.step >= 0.75 * one.step.max()].groupby("seed").energy.mean()
+        x = i + 0.17 * (j - 1.5)
+        style = {"color": look_of(name)["color"], "mfc": None if regularised else "white"}
+        ax.plot([x] * len(value), value, "o", ms=5, alpha=0.8, **style)
+ax.set(yscale="log", xticks=range(len(names)), xticklabels=names, ylabel="energy distance")
+ax.grid(axis="x", visible=False)
+for name, regularised in [("Euler", False), ("RK4", False), ("Euler", True), ("RK4", True)]:
+    ax.plot([], [], "o", color=look_of(name)["color"], mfc=None if regularised else "white",
+            label=f"{name}{', regularised' * regularised}")  # fmt: skip
+fig.legend(loc="outside upper center", ncols=4, fontsize=9, title=label, title_fontsize=9)
+plt.show()
+
+# %% [markdown]
+# TEXT7
+
+# %% tags=["remove-input"]
+run.card(curves, samples, spectra, *(table for table in shown.values() if table.published))
+
+# %% [markdown]
+# ## What to vary
+#
+# - `-p num_evaluations 8000 -p methods "[simultaneous, alternating, rk4]"`: an hour's question in
+#   minutes.
+# - `COEFFICIENT`: the regulariser alone decides most here; how small may it be?
+# - `unbiased=True` in `programs`: the two-half estimator of the regulariser.
+# - `SIGMA`: how does the width of the modes change the eigenvalues?

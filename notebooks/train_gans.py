@@ -246,9 +246,12 @@ def observe(game, state):
 
 def pack(samples):
     """Images in [0, 1] as one base64 PNG, one below another."""
-    pixels = (samples.reshape(-1, s.size, 3) * 255).round().astype(np.uint8)
+    return png(samples.reshape(-1, s.size, 3))
+
+
+def png(image):
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -260,7 +263,7 @@ def unpack(text):
 def grid(samples):
     """The first 32 as 4 rows of 8."""
     rows = samples[:32].reshape(4, 8, *samples.shape[1:]).transpose(0, 2, 1, 3, 4)
-    return pack(rows.reshape(4 * s.size, 8 * s.size, 3))
+    return png(rows.reshape(4 * s.size, 8 * s.size, 3))
 
 
 def score(text):

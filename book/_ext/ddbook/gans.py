@@ -139,11 +139,16 @@ def boxes(
     ax.set(xlabel=SCORES[score][0])
 
 
-def pictures(axes: Iterable[Axes], sweep: Sweep, methods: Mapping[str, str]) -> None:
+def pictures(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
     """Samples of each method's best run: that of the smallest Fréchet distance at the end."""
+    import matplotlib.pyplot as plt
     from PIL import Image
 
-    for ax, (label, method) in zip(axes, methods.items(), strict=True):
+    there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
+    fig, axes = plt.subplots(1, len(there), figsize=(7.4, 0.7 + 3.7 / len(there)), squeeze=False)
+    for ax, (label, method) in zip(axes[0], there.items(), strict=True):
         runs = sweep.runs[(sweep.runs["method"] == method) & sweep.runs["picture"].notna()]
         ax.set_axis_off()
         if runs.empty:
@@ -154,8 +159,10 @@ def pictures(axes: Iterable[Axes], sweep: Sweep, methods: Mapping[str, str]) -> 
         ax.imshow(np.asarray(image), interpolation="nearest")
         ax.set_title(
             f"{label}\nα = {row['rate_phi']:g}, λ = {row['rate_theta']:g}, "
-            f"distance {row['frechet_distance']:.3g}"
+            f"distance {row['frechet_distance']:.3g}",
+            fontsize=9,
         )
+    return fig
 
 
 def color_of(method: str) -> str:
@@ -206,6 +213,8 @@ def figure(
     import matplotlib.pyplot as plt
 
     there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
     if colors is not None:
         colors = [
             c
@@ -218,11 +227,36 @@ def figure(
         curves(row[0], sweep, there, score, share, colors)
         boxes(row[1], sweep, there, score, colors)
         if score == "frechet_distance":
-            row[0].set_yscale("log")
-            row[1].set_xscale("log")
+            _log(row[0], "y")
+            _log(row[1], "x")
     axes[0, 0].legend(fontsize=9)
     axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
     axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
+    return fig
+
+
+def _log(ax: Axes, which: str) -> None:
+    """Put an axis on a logarithmic scale with plain labels, where its range is worth one."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    data = ax.dataLim.intervaly if which == "y" else ax.dataLim.intervalx
+    low, high = max(data[0], 1e-9), data[1]
+    if high < 4 * low:
+        return
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    (ax.set_yscale if which == "y" else ax.set_xscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _nothing(sweep: Sweep) -> Figure:
+    """A figure that says that there is nothing to show, so that its place in the text is kept."""
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6.4, 1.0))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f"not trained here ({sweep.label})", ha="center", va="center")
     return fig
 
 
