@@ -146,7 +146,7 @@ def descent(make, **options):
 METHODS = {
     "simultaneous": Method("updates"),
     "alternating": Method("updates", ALTERNATING),
-    "RK4": Method("updates", gan.Update("rk4"), grid="equal"),
+    "RK4": Method("RK4", gan.Update("rk4"), grid="equal"),
     "cancelled": Method("cancelling", terms=cancel),
     "cancelled, joint clock": Method(
         "clocks", terms=partial(cancel, clock="joint"), grid="unequal"
