@@ -159,6 +159,14 @@ def _sigmoid_square_theta(fake: Array) -> Array:
     return _square_theta(jax.nn.sigmoid(fake))
 
 
+def _square_zero(fake: Array) -> Array:
+    return -jnp.mean(fake**2)
+
+
+def _sigmoid_square_zero(fake: Array) -> Array:
+    return _square_zero(jax.nn.sigmoid(fake))
+
+
 def _wasserstein_phi(real: Array, fake: Array) -> Array:
     return jnp.mean(fake) - jnp.mean(real)
 
@@ -185,18 +193,25 @@ def non_saturating() -> Loss:
     return Loss(_saturating_phi, _non_saturating_theta, False, 0.0, "non-saturating")
 
 
-def least_squares(*, sigmoid: bool = False) -> Loss:
+def least_squares(*, sigmoid: bool = False, zero_sum: bool = False) -> Loss:
     """Least squares (Mao et al., 2017): E[(D − 1)²] + E[(D∘G)²] against E[(D∘G − 1)²].
 
     Args:
       sigmoid: of σ(D) in place of D.
+      zero_sum: the generator maximises the discriminator's loss instead, as in DD's released code.
 
     >>> least_squares(sigmoid=True).theta(jnp.zeros(3)).item()
     0.25
+    >>> least_squares(zero_sum=True).theta(jnp.ones(3)).item()
+    -1.0
     """
-    if sigmoid:
-        return Loss(_sigmoid_square_phi, _sigmoid_square_theta, False, 0.0, "sigmoid least squares")
-    return Loss(_square_phi, _square_theta, False, 0.0, "least squares")
+    first = _sigmoid_square_phi if sigmoid else _square_phi
+    if zero_sum:
+        second = _sigmoid_square_zero if sigmoid else _square_zero
+    else:
+        second = _sigmoid_square_theta if sigmoid else _square_theta
+    words = ["zero-sum"] * zero_sum + ["sigmoid"] * sigmoid + ["least squares"]
+    return Loss(first, second, zero_sum, 0.0, " ".join(words))
 
 
 def wasserstein(gradient_penalty: float = 10.0) -> Loss:

@@ -33,10 +33,10 @@ run.uses(here.tables[0])
 # %% [markdown]
 # ## Least squares
 #
-# The discriminator minimises $\mathbb E_x (D(x) - 1)^2 + \mathbb E_z D(G(z))^2$, the generator
-# $\mathbb E_z (D(G(z)) - 1)^2$ {cite:p}`mao2017least`: no zero-sum game. Its drift has the general
-# interaction term $\tfrac{\alpha h}{2}\,\nabla_\theta L_1^\top \nabla_\theta L_2$, the second factor
-# held constant (DD, Section 6), and that is what is cancelled.
+# The discriminator minimises $\mathbb E_x (D(x) - 1)^2 + \mathbb E_z D(G(z))^2$. In the usual form
+# {cite:p}`mao2017least` the generator minimises $\mathbb E_z (D(G(z)) - 1)^2$; in the paper's released
+# code it maximises $\mathbb E_z D(G(z))^2$, which makes the game zero-sum, and that is what runs
+# here. (`gan.least_squares()` is the usual form.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with the least-squares loss for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "The least-squares loss: simultaneous updates, alternating ones, and simultaneous ones with the interaction terms cancelled.", "name": "fig-least-squares"}}
 LEAST_SQUARES = {

@@ -171,9 +171,13 @@ METHODS = {
     "alternating, ratios": Method("ratios", ALTERNATING, grid="ratios"),
     "alternating (2, 1)": Method("updates (m, k)", gan.Update("alternating", Players(2, 1))),
     "alternating (1, 2)": Method("updates (m, k)", gan.Update("alternating", Players(1, 2))),
-    "least squares simultaneous": Method("least squares", loss=gan.least_squares()),
-    "least squares alternating": Method("least squares", ALTERNATING, loss=gan.least_squares()),
-    "least squares cancelled": Method("least squares", terms=cancel, loss=gan.least_squares()),
+    "least squares simultaneous": Method("least squares", loss=gan.least_squares(zero_sum=True)),
+    "least squares alternating": Method(
+        "least squares", ALTERNATING, loss=gan.least_squares(zero_sum=True)
+    ),
+    "least squares cancelled": Method(
+        "least squares", terms=cancel, loss=gan.least_squares(zero_sum=True)
+    ),
 }
 
 
