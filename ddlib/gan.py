@@ -50,6 +50,7 @@ def sngan_networks(
     latents: int = 128,
     channels: int = 3,
     spectral_norm: bool = True,
+    initial_std: float | None = sngan.INITIAL_STD,
 ) -> Networks:
     """The SN-GAN pair of `ddlib.sngan`; arguments and errors are its.
 
@@ -57,8 +58,16 @@ def sngan_networks(
     (16, 16, 3)
     """
     return Networks(
-        sngan.discriminator(size=size, width=width, channels=channels, spectral_norm=spectral_norm),
-        sngan.generator(size=size, width=width, latents=latents, channels=channels),
+        sngan.discriminator(
+            size=size,
+            width=width,
+            channels=channels,
+            spectral_norm=spectral_norm,
+            initial_std=initial_std,
+        ),
+        sngan.generator(
+            size=size, width=width, latents=latents, channels=channels, initial_std=initial_std
+        ),
     )
 
 

@@ -12,6 +12,7 @@ pixels, where half the taps fall outside, it is one matrix product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from jaxtyping import Array, Float, PyTree
 from ddlib._check import check_count, check_step_size
 
 DECAY = 0.999  # of the generator's running statistics
+INITIAL_STD = 0.02  # of kernels: with plain gradient descent it decides how fast training starts
 SLOPE = 0.1  # of the discriminator's leaky rectifiers
 
 
@@ -66,7 +68,12 @@ class Discriminator(NamedTuple):
 
 
 def generator(
-    *, size: int = 32, width: float = 1, latents: int = 128, channels: int = 3
+    *,
+    size: int = 32,
+    width: float = 1,
+    latents: int = 128,
+    channels: int = 3,
+    initial_std: float | None = INITIAL_STD,
 ) -> Generator:
     """The SN-GAN generator: a linear map, three doublings, a convolution, tanh.
 
@@ -78,6 +85,11 @@ def generator(
       width: factor on all numbers of channels but the image's.
       latents: entries of z.
       channels: of the image.
+      initial_std: kernels start as normal numbers with this standard deviation; None is the
+        default of the library that the papers' released code used, truncated normal numbers of
+        variance about 1/fan-in. What follows a kernel here, batch norm or spectral norm, does not
+        see its scale, so that starting 1/s times as small makes the first steps of gradient descent
+        s² times as large: with None, short runs hardly leave their start.
 
     Raises:
       ValueError: sizes that are not positive integers or no multiple of 8, a width that leaves no
@@ -89,11 +101,11 @@ def generator(
     >>> images.shape
     (2, 16, 16, 3)
     """
-    wide = _channels(size, width, channels)
+    wide = _channels(size, width, channels, initial_std)
     check_count("latents", latents)
 
     def make(key: Array) -> nnx.Module:
-        return _Generator(size, wide, latents, channels, nnx.Rngs(key))
+        return _Generator(size, wide, latents, channels, _Start(key, initial_std))
 
     graph = _graph(make)
 
@@ -108,7 +120,12 @@ def generator(
 
 
 def discriminator(
-    *, size: int = 32, width: float = 1, channels: int = 3, spectral_norm: bool = True
+    *,
+    size: int = 32,
+    width: float = 1,
+    channels: int = 3,
+    spectral_norm: bool = True,
+    initial_std: float | None = INITIAL_STD,
 ) -> Discriminator:
     """The SN-GAN discriminator: seven convolutions with leaky ReLU, and a linear map.
 
@@ -116,7 +133,7 @@ def discriminator(
     and 4×4 with stride 2 in turn. Kernels, not biases, are spectrally normalised.
 
     Args:
-      size, width, channels: as `generator`.
+      size, width, channels, initial_std: as `generator`.
       spectral_norm: whether kernels are divided by their largest singular value.
 
     Raises:
@@ -127,11 +144,11 @@ def discriminator(
     >>> net.apply(phi, vectors, jnp.zeros((2, 16, 16, 3))).shape
     (2,)
     """
-    wide = _channels(size, width, channels)
+    wide = _channels(size, width, channels, initial_std)
     shape = (size, size, channels)
 
     def make(key: Array) -> nnx.Module:
-        return _Discriminator(size, wide, channels, spectral_norm, nnx.Rngs(key))
+        return _Discriminator(size, wide, channels, spectral_norm, _Start(key, initial_std))
 
     graph = _graph(make)
 
@@ -150,12 +167,16 @@ def discriminator(
     return Discriminator(_init(make), apply, refresh, shape)
 
 
-def _channels(size: int, width: float, channels: int) -> Callable[[int], int]:
+def _channels(
+    size: int, width: float, channels: int, initial_std: float | None
+) -> Callable[[int], int]:
     check_count("size", size, least=8)
     if size % 8:
         raise ValueError(f"size must be a multiple of 8, got {size}")
     check_count("channels", channels)
     check_step_size("width", width)
+    if initial_std is not None:
+        check_step_size("initial_std", initial_std)
     if width * 64 < 1:
         raise ValueError(f"width must leave a channel of 64, got {width}")
     return lambda base: max(1, round(base * width))
@@ -178,17 +199,32 @@ class _SpectralVector(nnx.Variable):
     pass
 
 
+class _Start:
+    """How the kernels of one network start."""
+
+    def __init__(self, key: Array, std: float | None):
+        self.rngs, self.std = nnx.Rngs(key), std
+
+    def kernel(self, shape: tuple[int, ...]) -> Array:
+        if self.std is not None:
+            return self.std * jax.random.normal(self.rngs.params(), shape)
+        std = math.prod(shape[:-1]) ** -0.5
+        return std * jax.random.truncated_normal(self.rngs.params(), -2, 2, shape)
+
+    def vector(self, size: int) -> Array:
+        return _unit(jax.random.normal(self.rngs.params(), (size,)))
+
+
 class _Kernel(nnx.Module):
     """A kernel, last axis the outputs; a bias; the power iteration's vector."""
 
     def __init__(
-        self, shape: tuple[int, ...], rngs: nnx.Rngs, *, bias: bool = True, spectral: bool = False
+        self, shape: tuple[int, ...], start: _Start, *, bias: bool = True, spectral: bool = False
     ):
-        start = jax.nn.initializers.lecun_normal()  # truncated, of variance 1/fan-in
-        self.kernel = nnx.Param(start(rngs.params(), shape))
+        self.kernel = nnx.Param(start.kernel(shape))
         self.bias = nnx.Param(jnp.zeros(shape[-1])) if bias else None
         if spectral:
-            self.left = _SpectralVector(_unit(jax.random.normal(rngs.params(), shape[-1:])))
+            self.left = _SpectralVector(start.vector(shape[-1]))
         self.spectral = spectral
 
     def power_step(self) -> tuple[Array, Array, Array]:
@@ -239,16 +275,16 @@ class _Generator(nnx.Module):
         wide: Callable[[int], int],
         latents: int,
         channels: int,
-        rngs: nnx.Rngs,
+        start: _Start,
     ):
         self.base, self.top = size // 8, wide(512)
-        self.layer_0 = _Kernel((latents, self.base**2 * self.top), rngs)
+        self.layer_0 = _Kernel((latents, self.base**2 * self.top), start)
         widths = [self.top, wide(256), wide(128), wide(64)]
         for i in range(3):
-            kernel = _Kernel((4, 4, widths[i], widths[i + 1]), rngs, bias=False)
+            kernel = _Kernel((4, 4, widths[i], widths[i + 1]), start, bias=False)
             setattr(self, f"layer_{i + 1}", kernel)
             setattr(self, f"norm_{i + 1}", _BatchNorm(widths[i + 1]))
-        self.layer_4 = _Kernel((3, 3, widths[-1], channels), rngs)
+        self.layer_4 = _Kernel((3, 3, widths[-1], channels), start)
 
     def __call__(self, z: Array, train: bool) -> Array:
         x = self.layer_0(z @ self.layer_0.kernel[...])
@@ -266,14 +302,14 @@ class _Discriminator(nnx.Module):
         wide: Callable[[int], int],
         channels: int,
         spectral: bool,
-        rngs: nnx.Rngs,
+        start: _Start,
     ):
         last = channels
         for i, base in enumerate((64, 64, 128, 128, 256, 256, 512)):
             shape = (3 + i % 2, 3 + i % 2, last, wide(base))
-            setattr(self, f"layer_{i}", _Kernel(shape, rngs, spectral=spectral))
+            setattr(self, f"layer_{i}", _Kernel(shape, start, spectral=spectral))
             last = wide(base)
-        self.layer_7 = _Kernel(((size // 8) ** 2 * last, 1), rngs, spectral=spectral)
+        self.layer_7 = _Kernel(((size // 8) ** 2 * last, 1), start, spectral=spectral)
 
     def __call__(self, x: Array) -> Array:
         for i in range(7):

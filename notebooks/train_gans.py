@@ -346,17 +346,23 @@ shared = {
 }
 judge = {"scorer": scorer.checksum, "references": s.num_reference, "size": s.size}
 mine = runs[s.shard[0] :: s.shard[1]]
-curves, summary = [], []
+trained = []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
     key = {**what, **shared, "program": prepared(name)[2]}
     found = run.cached(key, partial(train_one, key, name, alpha, lam, seed))
+    trained.append(({**what, "group": METHODS[name].group}, key))
+    run.progress(number + 1, len(mine), name)
+
+# %% tags=["hide-input"]
+curves, summary = [], []
+for number, (label, key) in enumerate(trained):
+    found = run.cached(key, dict)
     scores = []
     for row in found["seen"]:
         digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
         given = run.cached({"samples": digest, **judge}, partial(score, row["samples"]))
         scores.append({"step": row["step"], **{k: float(given[k]) for k in COLUMNS}})
-    label = {**what, "group": METHODS[name].group}
     curves.append(pd.DataFrame(scores).assign(**label))
     last = found["seen"][-1]["samples"]
     summary.append(
@@ -368,7 +374,7 @@ for number, (name, alpha, lam, seed) in enumerate(mine):
             **{field: found[field] for field in ("seconds", "commit", "dirty", "device")},
         }
     )
-    run.progress(number + 1, len(mine), name)
+    run.progress(number + 1, len(trained), "scored")
 curves = pd.concat(curves, ignore_index=True)
 summary = pd.DataFrame(summary)
 
