@@ -350,14 +350,14 @@ trained = []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
     key = {**what, **shared, "program": prepared(name)[2]}
-    found = run.cached(key, partial(train_one, key, name, alpha, lam, seed))
+    run.cached(key, partial(train_one, key, name, alpha, lam, seed))
     trained.append(({**what, "group": METHODS[name].group}, key))
     run.progress(number + 1, len(mine), name)
 
 # %% tags=["hide-input"]
 curves, summary = [], []
 for number, (label, key) in enumerate(trained):
-    found = run.cached(key, dict)
+    found = run.stored(key)
     scores = []
     for row in found["seen"]:
         digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()

@@ -204,6 +204,13 @@ class Run:
             store.put(whole, value)
         return value
 
+    def stored(self, key: dict[str, Any]) -> Any:
+        """Return what `cached` kept under this key; `KeyError` when there is none."""
+        value = self._store.get({**key, "dataset": self._dataset})
+        if value is None:
+            raise KeyError(key)
+        return value
+
     def save(self, table: str, frame: pd.DataFrame) -> Table:
         """Save a tidy table with its provenance; its seeds are those of its column `seed`."""
         _check_table_name(table)
