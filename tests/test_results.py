@@ -178,3 +178,38 @@ def test_the_commit_and_whether_the_tree_differs(tmp_path):
     (tmp_path / "results" / "new").write_text("2")
     assert results.commit_of(tmp_path, ignore=["results"]) == Commit(head, False)
     assert results.commit_of(tmp_path) == Commit(head, True)
+
+
+def test_a_store_finds_a_run_by_all_that_it_depends_on(tmp_path):
+    store = results.Store(tmp_path / "new")
+    key = {"rates": (0.1, np.float64(0.2)), "seed": jnp.array(3), "method": "Heun’s"}
+    assert store.get(key) is None
+    store.put(key, {"loss": [1.0, math.inf], "last": np.float32(0.5), "name": None})
+    # another process, another order, plain numbers
+    found = results.Store(tmp_path / "new").get(
+        {"method": "Heun’s", "seed": 3, "rates": [0.1, 0.2]}
+    )
+    assert found == {"loss": [1.0, "inf"], "last": 0.5, "name": None}
+    for other in ({**key, "seed": 4}, {**key, "more": 1}, {k: key[k] for k in ("seed", "rates")}):
+        assert store.get(other) is None
+    store.put(key, {"loss": []})
+    assert store.get(key) == {"loss": []}
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_a_finished_run_leaves_no_scratch(tmp_path):
+    store = results.Store(tmp_path)
+    for seed in (0, 1):
+        store.scratch({"seed": seed}).mkdir(parents=True)
+        (store.scratch({"seed": seed}) / "checkpoint").write_text("1")
+    store.put({"seed": 0}, {})
+    assert not store.scratch({"seed": 0}).exists()
+    assert (store.scratch({"seed": 1}) / "checkpoint").read_text() == "1"
+
+
+def test_a_half_written_run_is_none(tmp_path):
+    store = results.Store(tmp_path)
+    with pytest.raises(ValueError, match="object cannot be recorded"):
+        store.put({"seed": 0}, {"loss": object()})
+    assert store.get({"seed": 0}) is None
+    assert list(tmp_path.glob("[!.]*")) == []

@@ -439,6 +439,31 @@ def test_a_card_tells_data_labels_and_links_and_escapes_them(book):
     assert opened.card(None, "curve")._repr_html_() == shown
 
 
+def test_a_training_that_finished_is_not_done_again(book):
+    """`cached` computes once, whoever asks, and the data belong to the key."""
+    opened = page.open("demo", "quick")
+    calls = []
+
+    def train():
+        calls.append(1)
+        assert opened.scratch({"seed": 1}).name.endswith(".partial")
+        return {"loss": [1.0, float("nan")]}
+
+    with pytest.raises(KeyError):
+        opened.stored({"seed": 1})
+    first = opened.cached({"seed": 1}, train)
+    assert first["loss"] == [1.0, "nan"]  # as it will be read
+    assert {"seconds", "commit", "dirty", "device"} <= set(first)
+    again = page.open("demo", "standard")  # another profile, the same training
+    assert again.cached({"seed": 1}, train)["seconds"] == first["seconds"]
+    assert again.stored({"seed": 1})["loss"] == [1.0, "nan"]
+    assert len(calls) == 1
+    again.uses(dataset(stand_in=False))
+    again.cached({"seed": 1}, lambda: {"loss": []})
+    assert again.stored({"seed": 1})["loss"] == []
+    assert opened.stored({"seed": 1})["loss"] == [1.0, "nan"]
+
+
 def test_a_published_table_is_labelled_and_linked_as_such(book):
     page.open("demo", "standard").save("curve", pd.DataFrame({"x": [1]}))
     (book / "results" / "demo").mkdir(parents=True)

@@ -5,7 +5,7 @@ import pytest
 
 from ddlib.games import Players, linear_game
 from ddlib.methods import simultaneous_euler
-from ddlib.sweep import first_nonfinite, run_steps
+from ddlib.sweep import first_nonfinite, program_fingerprint, run_steps
 
 
 def step(t, state):
@@ -199,3 +199,29 @@ def test_bad_counts_are_named(case):
 def test_lengths_that_disagree_are_named(values, steps):
     with pytest.raises(ValueError, match="values must have leading axes \\(time, run\\) with 2"):
         first_nonfinite(values, np.array(steps))
+
+
+def test_a_fingerprint_is_of_what_is_computed():
+    def one(x, y):
+        return jnp.sin(x) + 2 * y
+
+    def other(a, b):
+        """A comment, another name, another file: the same program."""
+        doubled = 2 * b
+        return jnp.sin(a) + doubled
+
+    x = jnp.ones(3)
+    base = program_fingerprint(one, x, x)
+    assert base == program_fingerprint(other, 5 * x, x)
+    assert base == program_fingerprint(one, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    for changed in (
+        program_fingerprint(lambda x, y: jnp.sin(x) + 3 * y, x, x),
+        program_fingerprint(lambda x, y: jnp.cos(x) + 2 * y, x, x),
+        program_fingerprint(one, jnp.ones(4), jnp.ones(4)),
+        program_fingerprint(one, x.astype(jnp.float32), x.astype(jnp.float32)),
+    ):
+        assert changed != base
+    table = np.arange(3.0)  # a constant of the program
+    assert program_fingerprint(lambda x: x + table, x) != program_fingerprint(
+        lambda x: x + 2 * table, x
+    )

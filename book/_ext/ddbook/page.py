@@ -202,6 +202,7 @@ class Run:
                 "device": results.device_description(),
             }
             store.put(whole, value)
+            value = store.get(whole)  # as any later run will find it
         return value
 
     def stored(self, key: dict[str, Any]) -> Any:
