@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 from ddbook import page
 from jax.flatten_util import ravel_pytree
+from matplotlib.ticker import NullFormatter
 from scipy.optimize import brentq
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
@@ -800,6 +801,7 @@ for ax, regularised in zip(axes, (False, True), strict=True):
         band(ax, name, "energy", "step", regularised=regularised)
     ax.axhline(0.5, color="k", lw=0.7, ls="--")
     ax.set(xscale="log", yscale="log", ylim=(5e-4, 5), xlabel="step")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title("regularised" if regularised else "plain")
 axes[0].set_ylabel("energy distance")
 fig.legend(
@@ -815,8 +817,8 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "ALT4"}, "figure": {"caption": "CAP4", "name": "fig-mog-eigenvalues"}}
 spectrum = shown["spectra"].frame
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.9), sharex=True, sharey=True)
-grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-3.2, 3.2, 300)[:, None]
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharex=True, sharey=True)
+grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-0.1, 3.2, 300)[:, None]
 polynomials = {
     "Euler": 1 + grid,
     "Heun": 1 + grid + grid**2 / 2,
@@ -839,7 +841,7 @@ for ax, regularised in zip(axes, (False, True), strict=True):
             mec="k", mew=0.3, ls="none", label=f"in a run of {name}",
         )  # fmt: skip
     ax.axvline(0, color="k", lw=0.7)
-    ax.set(xlabel=r"Re $h\lambda$", xlim=(-3.2, 0.8), ylim=(-3.2, 3.2))
+    ax.set(xlabel=r"Re $h\lambda$", xlim=(-3.2, 0.8), ylim=(-0.1, 3.2), aspect="equal")
     ax.set_title("regularised" if regularised else "plain")
 for name, (x, y) in {"Euler": (-1.0, 1.06), "Heun": (-1.0, 1.8), "RK4": (-1.0, 2.65)}.items():
     axes[0].text(x, y, name, color=look_of(name)["color"], ha="center", fontsize=9.5)
@@ -876,6 +878,7 @@ for ax, column in zip(axes, ("good", "modes"), strict=True):
     band(ax, "RK4", column, "evaluations", regularised=True, rate=0.4, ls="-.",
          label="RK4, $h = 0.4$")  # fmt: skip
     ax.set(xscale="log", xlabel="gradient evaluations", ylim=(0, None))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 axes[0].set_ylabel("share of good samples")
 axes[1].set_ylabel("modes covered, of 16")
 fig.legend(

@@ -207,8 +207,8 @@ def test_a_fingerprint_is_of_what_is_computed():
 
     def other(a, b):
         """A comment, another name, another file: the same program."""
-        doubled = 2 * b
-        return jnp.sin(a) + doubled
+        wave = jnp.sin(a)
+        return wave + 2 * b
 
     x = jnp.ones(3)
     base = program_fingerprint(one, x, x)
