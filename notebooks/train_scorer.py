@@ -216,9 +216,9 @@ for (left, right), table in zip(axes, tables, strict=True):
 plt.show()
 
 # %% [markdown]
-# The rate's fall brings the last eight points of accuracy. The published run is the one whose network
-# ships. It is a small network, trained for half an hour on one core of a CPU: 84 % of the test images
-# right is what that buys, and far from what can be had.
+# The rate's fall brings the last points of accuracy. The published run is the one whose network ships.
+# It is a small network, trained on one core of a CPU in the time that the card below gives: what that
+# buys is far from what can be had.
 #
 # From here on the network is what a user gets: a file with its provenance, read by
 # `metrics.load_scorer`. It takes images of any size, with values in $[0, 1]$. Here it is tried on all
