@@ -330,6 +330,14 @@ def test_claim_without_record_warns(book):
     assert "claim 'dd-overlay' has no record" in book.build()
 
 
+def test_a_claim_for_a_larger_profile_may_wait_for_it(book):
+    book.records([])
+    book.claims([CLAIM | {"profile": "standard"}])
+    assert "no record" not in book.build()
+    book.claims([CLAIM])
+    assert "claim 'dd-overlay' has no record" in book.build()
+
+
 def test_record_without_claim_warns(book):
     book.records([RECORD, RECORD | {"id": "dd-other"}])
     assert "claim 'dd-other' is recorded in runs/quick/games/claims.json but not" in book.build()

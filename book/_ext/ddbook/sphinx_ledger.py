@@ -69,6 +69,7 @@ class Ledger:
     findings: dict[str, list[Finding]]
     unknown: list[tuple[str, Path]]  # records of claims that nobody stated
     fingerprint: str
+    profile: str = "quick"  # of this build
 
     def judge(self, claim_id: str, origin: str | None = None) -> ddclaims.Verdict:
         """Return the verdict on a claim, from records of one origin or of all."""
@@ -93,8 +94,10 @@ class Ledger:
             f"claim {claim_id!r} is recorded in {path} but not stated in claims.yml"
             for claim_id, path in self.unknown
         ]
+        scale = ddclaims.PROFILES.index
         for claim_id, claim in self.claims.items():
-            if not self.findings[claim_id]:
+            # what only a larger profile may judge can wait for it: the ledger says so
+            if not self.findings[claim_id] and scale(claim.profile) <= scale(self.profile):
                 said.append(f"claim {claim_id!r} has no record: no notebook measured it")
             for origin, words in (("build", "this build"), ("published", "the published run")):
                 verdict = self.judge(claim_id, origin)
@@ -122,7 +125,7 @@ def load_ledger(root: Path, profile: str, claims_file: str = "book/claims.yml") 
                     findings[record.id].append(Finding(record, origin))
                 else:
                     unknown.append((record.id, file.relative_to(root)))
-    return Ledger(stated, findings, unknown, digest.hexdigest())
+    return Ledger(stated, findings, unknown, digest.hexdigest(), profile)
 
 
 # Words and numbers.
