@@ -634,7 +634,6 @@ def init(
     )
 
 
-@lru_cache(maxsize=64)
 def make_step(
     game: Game,
     update: Update = SIMULTANEOUS,
@@ -677,7 +676,13 @@ def make_step(
         check_players("optimizers", optimizers)
         if update.method not in ("simultaneous", "alternating"):
             raise ValueError(f"optimizers go with descent, not with {update.method}")
+    return _make_step(game, update, terms, unbiased, optimizers)
 
+
+@lru_cache(maxsize=64)
+def _make_step(
+    game: Game, update: Update, terms: bool, unbiased: bool, optimizers: Optimizers | None
+) -> Callable[[State, Batch], State]:
     def slopes(
         players: Players, memory: Memory, batch: Batch, with_terms: Players | None
     ) -> tuple[Players, PyTree]:
