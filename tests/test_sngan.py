@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,9 @@ from flax import nnx
 
 from ddlib import sngan
 from ddlib.sngan import discriminator, generator
+
+# These programs run once: what takes their time is the compiler.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 KEY = jax.random.key(0)
 TINY = {"size": 8, "width": 1 / 32}  # 2, 2, 4, 4, 8, 8 and 16 channels
@@ -84,7 +89,7 @@ def test_layers_are_the_usual_convolutions(form):
     x = numbers(3, size, size, inputs)
     kernel = numbers(taps, taps, inputs, outputs, seed=1)
 
-    @jax.jit
+    @quick
     def both(x, kernel, seed):
         found = []
         for layer in (ours, usual):
@@ -170,9 +175,9 @@ def test_discriminator_is_its_table():
         assert x.shape[1:3] == (1, 1)
         return (x.reshape(3, -1) @ phi["layer_7"]["kernel"] + phi["layer_7"]["bias"])[:, 0]
 
-    logits = jax.jit(net.apply)(phi, vectors, x)
+    logits = quick(net.apply)(phi, vectors, x)
     assert np.ptp(logits) > 1e-3
-    np.testing.assert_allclose(logits, jax.jit(table)(phi, x), rtol=1e-12)
+    np.testing.assert_allclose(logits, quick(table)(phi, x), rtol=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +186,7 @@ def drawing():
     net = generator(**TINY, latents=5)
     theta, statistics = shapes(net)
     statistics = jax.tree.map(lambda x: jnp.zeros(x.shape), statistics)
-    return jax.jit(net.apply, static_argnames="train"), filled(theta), statistics
+    return quick(net.apply, static_argnames="train"), filled(theta), statistics
 
 
 def test_generator_is_its_table(drawing):
@@ -199,7 +204,7 @@ def test_generator_is_its_table(drawing):
 
     images, _ = apply(theta, statistics, z, train=True)
     assert images.shape == (4, 8, 8, 3)
-    np.testing.assert_allclose(images, jax.jit(table)(theta, z), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(images, quick(table)(theta, z), rtol=1e-10, atol=1e-12)
 
 
 def test_running_statistics_serve_evaluation_and_stay(drawing):
@@ -224,7 +229,7 @@ def test_batch_norm_normalises_and_remembers_what_has_been():
     graph, params, statistics = nnx.split(sngan._BatchNorm(3), nnx.Param, ...)
     batches = numbers(4, 5, 2, 2, 3) * [1, 2, 3] + [4, 5, 6]
 
-    @jax.jit
+    @quick
     def train(statistics, x):
         model = nnx.merge(graph, params, statistics)
         return model(x, True), nnx.state(model, nnx.Not(nnx.Param))
@@ -256,7 +261,7 @@ def test_running_statistics_take_no_gradient():
         model(x, True)
         return model.mean[...].sum() + model.var[...].sum()
 
-    assert not jax.jit(jax.grad(remembered))(numbers(5, 2, 2, 3)).any()
+    assert not quick(jax.grad(remembered))(numbers(5, 2, 2, 3)).any()
 
 
 # --- Spectral normalisation
@@ -284,8 +289,8 @@ def judging():
     """A small discriminator, its apply and refresh compiled, and apply without normalisation."""
     net = discriminator(**TINY)
     phi, vectors = map(filled, shapes(net))
-    bare = jax.jit(discriminator(**TINY, spectral_norm=False).apply)
-    return jax.jit(net.apply), jax.jit(net.refresh), bare, phi, vectors
+    bare = quick(discriminator(**TINY, spectral_norm=False).apply)
+    return quick(net.apply), quick(net.refresh), bare, phi, vectors
 
 
 def test_kernels_are_divided_by_the_value_that_one_step_finds(judging):
@@ -349,7 +354,7 @@ def test_gradient_flows_through_the_singular_value_and_not_through_its_vectors(l
     left /= np.linalg.norm(left)
     sigma = right @ matrix @ left
 
-    @jax.jit
+    @quick
     @jax.grad
     def gradient(params):
         return jnp.sum(weights * nnx.merge(graph, params, rest).normalised())
