@@ -75,10 +75,16 @@ FORMS = {
         )
         for size in (2, 4, 6, 16)
     },
+    "4×4 at 6, many channels": (
+        lambda x, k: sngan._convolve(x, k, 2),
+        lambda x, k: plain(x, k, 2),
+        (6, 4, 64, 128),
+    ),
     **{
         f"transposed at {size}": (sngan._double, transposed, (size, 4, 3, 2))
         for size in (1, 2, 3, 4, 8)
     },
+    "transposed at 5, many channels": (sngan._double, transposed, (5, 4, 128, 64)),
 }
 
 
