@@ -6,9 +6,9 @@ normalised, the generator batch-normalised. `ddlib.gan` makes players of them.
 The layers are the usual ones; some are computed in another way than the usual one, to the same
 result. A transposed convolution of stride 2 is one convolution to four times the channels, put
 together pixel by pixel (the gradient of a dilated one is an order of magnitude slower on XLA:CPU).
-A convolution to few channels takes two neighbouring pixels at once. Between images of at most 4×4
-pixels, where half the taps fall outside, it is one matrix product; so are both convolutions of
-stride 2 where there are many channels, between the pixels and all their patches.
+A convolution between few channels takes two neighbouring pixels at once. Between images of at most
+4×4 pixels, where half the taps fall outside, it is one matrix product; so are both convolutions of
+stride 2 where there are many channels, one for each quarter of the kernel.
 """
 
 from __future__ import annotations
@@ -338,10 +338,8 @@ def _convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     if size // stride <= 2:
         return _as_matrix(x, kernel, _taps(kernel.shape[0], size, size // stride, stride))
     if stride == 2 and _is_wide(kernel):
-        return _blocks(x) @ kernel.reshape(2, 2, 2, 2, inputs, outputs).swapaxes(1, 2).reshape(
-            -1, outputs
-        )
-    if stride == 1 and outputs <= 16 and size % 2 == 0:
+        return _halve(x, kernel)
+    if stride == 1 and inputs <= 16 and outputs <= 16 and size % 2 == 0:
         spread = np.zeros((3, 4, 2), np.float32)  # tap, tap of the pair, pixel of the pair
         for pixel in range(2):
             spread[:, pixel : pixel + 3, pixel] = np.eye(3)
@@ -364,7 +362,7 @@ def _double(x: Array, kernel: Array) -> Array:
         taps = _taps(4, 2 * size, size, 2).transpose(0, 2, 1)  # it is the other's transpose
         return _as_matrix(x, kernel, taps)
     if _is_wide(kernel):
-        return _unfold(x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
+        return _double_wide(x, kernel)
     spread = np.zeros((4, 3, 2), np.float32)  # tap, tap of the small image, parity of the pixel
     for parity in range(2):
         for tap in range(3):
@@ -381,42 +379,38 @@ def _is_wide(kernel: Array) -> bool:
     return kernel.shape[2] * kernel.shape[3] >= 64 * 128
 
 
-def _blocks(x: Array) -> Array:
-    """The 4×4 neighbourhoods with stride 2 and padding 1, as 2×2 blocks of 2×2 pixels.
-
-    Args:
-      x: (n, s, s, inputs).
-
-    Returns:
-      (n, s/2, s/2, 16 inputs): row and column of the block, then of the pixel in it, then inputs.
-    """
+def _halve(x: Array, kernel: Array) -> Array:
+    """`_convolve` with stride 2: of blocks of 2×2 pixels, a product for each of four neighbours."""
     n, size, _, inputs = x.shape
     half = size // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = x.reshape(n, half + 1, 2, half + 1, 2, inputs).swapaxes(2, 3)
     x = x.reshape(n, half + 1, half + 1, 4 * inputs)
-    corners = [x[:, i : i + half, j : j + half] for i in range(2) for j in range(2)]
-    return jnp.concatenate(corners, axis=-1)
+    total = jnp.zeros((), x.dtype)
+    for i, j, quarter in _quarters(kernel):
+        part = x[:, i : i + half, j : j + half].reshape(-1, 4 * inputs)
+        total = total + part @ quarter.reshape(4 * inputs, -1)
+    return total.reshape(n, half, half, -1)
 
 
-def _unfold(z: Array) -> Array:
-    """The sum of overlapping 4×4 patches with stride 2, less a border of one pixel.
+def _double_wide(x: Array, kernel: Array) -> Array:
+    """`_double`, the transpose of `_halve`: four products, each added to its neighbour's block."""
+    n, size, _, inputs = x.shape
+    outputs = kernel.shape[3]
+    total = jnp.zeros((), x.dtype)
+    for i, j, quarter in _quarters(kernel):
+        part = x.reshape(-1, inputs) @ quarter.transpose(2, 0, 1, 3).reshape(inputs, -1)
+        part = part.reshape(n, size, size, 4 * outputs)
+        total = total + jnp.pad(part, ((0, 0), (i, 1 - i), (j, 1 - j), (0, 0)))
+    total = total.reshape(n, size + 1, size + 1, 2, 2, outputs).swapaxes(2, 3)
+    return total.reshape(n, 2 * size + 2, 2 * size + 2, outputs)[:, 1:-1, 1:-1]
 
-    Args:
-      z: (n, s, s, 16 outputs), of each small pixel the patch that it adds: row, column, outputs.
 
-    Returns:
-      (n, 2s, 2s, outputs).
-    """
-    n, size, _, outputs = *z.shape[:3], z.shape[3] // 16
-    z = z.reshape(n, size, size, 2, 2, 2, 2, outputs)  # row, then column: block, pixel in it
-    z = z.transpose(0, 3, 5, 1, 4, 2, 6, 7).reshape(n, 2, 2, size, 2, size, 2 * outputs)
-    full = sum(
-        jnp.pad(z[:, i, j], ((0, 0), (i, 1 - i), (0, 0), (j, 1 - j), (0, 0)))
-        for i in range(2)
-        for j in range(2)
-    )
-    return full.reshape(n, 2 * size + 2, 2 * size + 2, outputs)[:, 1:-1, 1:-1]
+def _quarters(kernel: Array) -> list[tuple[int, int, Array]]:
+    """A 4×4 kernel's four quarters of 2×2 taps, each with its row and column."""
+    return [
+        (i, j, kernel[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]) for i in range(2) for j in range(2)
+    ]
 
 
 def _lax(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:

@@ -63,6 +63,7 @@ FORMS = {
             (3, 2, 4),  # odd: no pairs
             (4, 3, 2),  # pairs
             (4, 3, 17),  # too many for pairs
+            (4, 17, 3),
             (6, 2, 16),
             (16, 3, 3),
         )
