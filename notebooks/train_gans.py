@@ -42,6 +42,9 @@ rates = None
 adam_rates = None
 ratios = None
 ratio_rates = None
+full_size_rates = None
+full_size_batch = None
+full_size_steps = None
 num_seeds = None
 keep_checkpoints = None
 shard = None
@@ -50,7 +53,7 @@ shard = None
 import base64
 import hashlib
 import io
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +86,9 @@ run = page.open(
     adam_rates=adam_rates,
     ratios=ratios,
     ratio_rates=ratio_rates,
+    full_size_rates=full_size_rates,
+    full_size_batch=full_size_batch,
+    full_size_steps=full_size_steps,
     num_seeds=num_seeds,
     keep_checkpoints=keep_checkpoints,
     shard=shard,
@@ -95,10 +101,24 @@ if len(s.shard) != 2 or not 0 <= s.shard[0] < s.shard[1]:
 # ## The methods
 #
 # A method is a loss, a way of updating, and the coefficients of explicit regularisation as a
-# function of the two rates. With $h = 1$ the rates are the step sizes themselves.
+# function of the two rates. With $h = 1$ the rates are the step sizes themselves. One group of
+# methods runs at full size, for one pair of rates and one seed: what holds for small networks might
+# be theirs alone.
 
 # %%
 NOTHING = DriftTerms(None, None, None)
+
+
+class Scale(NamedTuple):
+    size: int
+    width: float
+    batch_size: int
+    num_steps: int
+    evaluate_every: int
+
+
+SWEEP = Scale(s.size, s.width, s.batch_size, s.num_steps, s.evaluate_every)
+FULL = Scale(32, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4)
 
 
 class Method(NamedTuple):
@@ -109,6 +129,7 @@ class Method(NamedTuple):
     grid: str = "full"
     optimizers: Players | None = None
     unbiased: bool = True
+    scale: Scale = SWEEP
 
 
 ALTERNATING = gan.Update("alternating")
@@ -178,6 +199,9 @@ METHODS = {
     "least squares cancelled": Method(
         "least squares", terms=cancel, loss=gan.least_squares(zero_sum=True)
     ),
+    "full size simultaneous": Method("full size", grid="one", scale=FULL),
+    "full size alternating": Method("full size", ALTERNATING, grid="one", scale=FULL),
+    "full size cancelled": Method("full size", terms=cancel, grid="one", scale=FULL),
 }
 
 
@@ -190,6 +214,7 @@ def pairs(grid):
         "unequal": [(a, b) for a, b in square if a != b],
         "ratios": [(a, a / ratio) for ratio in s.ratios for a in s.ratio_rates],
         "adam": [(a, b) for a in s.adam_rates for b in s.adam_rates],
+        "one": [tuple(s.full_size_rates)],
     }[grid]
 
 
@@ -200,10 +225,10 @@ runs = [
     (name, alpha, lam, seed)
     for name, method in METHODS.items()
     if method.group in s.groups
-    for seed in range(s.num_seeds)
+    for seed in range(1 if method.scale is FULL else s.num_seeds)
     for alpha, lam in pairs(method.grid)
 ]
-print(f"{len(runs)} runs of {s.num_steps} steps")
+print(f"{len(runs)} runs")
 
 # %% [markdown]
 # ## Data and scores
@@ -219,24 +244,33 @@ run.uses(train)
 scorer = metrics.cifar_scorer()
 
 
-def shrink(images):
-    factor = images.shape[1] // s.size
-    n, _, _, channels = images.shape
-    return images.reshape(n, s.size, factor, s.size, factor, channels).mean((2, 4))
-
-
-small = np.concatenate(
-    [shrink(train.images[i : i + 1000]) for i in range(0, len(train.images), 1000)]
-)
-images = jnp.asarray(2 * small - 1)
-chosen = np.random.default_rng(0).permutation(len(small))[: s.num_reference]
 COLUMNS = ["inception_score", "frechet_distance"]
-networks = gan.sngan_networks(size=s.size, width=s.width)
+chosen = np.random.default_rng(0).permutation(len(train.images))[: s.num_reference]
 
 
 @lru_cache(maxsize=1)
-def reference():
-    return metrics.image_statistics(scorer, small[chosen])
+def pixels(size):
+    """All images in [0, 1] at a size."""
+    factor = train.images.shape[1] // size
+    parts = np.split(train.images, range(1000, len(train.images), 1000))
+    return np.concatenate(
+        [x.reshape(len(x), size, factor, size, factor, 3).mean((2, 4)) for x in parts]
+    )
+
+
+@lru_cache(maxsize=1)
+def images(size):
+    return jnp.asarray(2 * pixels(size) - 1)
+
+
+@lru_cache(maxsize=1)
+def networks(scale):
+    return gan.sngan_networks(size=scale.size, width=scale.width)
+
+
+@cache
+def reference(size):
+    return metrics.image_statistics(scorer, pixels(size)[chosen])
 
 
 # %% tags=["hide-input"]
@@ -250,7 +284,7 @@ def observe(game, state):
 
 def pack(samples):
     """Images in [0, 1] as one base64 PNG, one below another."""
-    return png(samples.reshape(-1, s.size, 3))
+    return png(samples.reshape(-1, *samples.shape[2:]))
 
 
 def png(image):
@@ -260,21 +294,23 @@ def png(image):
 
 
 def unpack(text):
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
-    return pixels.reshape(-1, s.size, s.size, 3).astype(np.float32) / 255
+    column = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    size = column.shape[1]
+    return column.reshape(-1, size, size, 3).astype(np.float32) / 255
 
 
 def grid(samples):
     """The first 32 as 4 rows of 8."""
     rows = samples[:32].reshape(4, 8, *samples.shape[1:]).transpose(0, 2, 1, 3, 4)
-    return png(rows.reshape(4 * s.size, 8 * s.size, 3))
+    return png(rows.reshape(4 * samples.shape[1], -1, 3))
 
 
 def score(text):
     """Scores of packed samples."""
     if text is None:
         return {"inception_score": np.nan, "frechet_distance": np.nan}
-    scores = metrics.score(scorer, unpack(text), reference())
+    samples = unpack(text)
+    scores = metrics.score(scorer, samples, reference(samples.shape[1]))
     return {
         "inception_score": scores.inception_score,
         "frechet_distance": scores.frechet_distance,
@@ -285,7 +321,7 @@ def score(text):
 def prepared(name):
     """A method's game, its options of `gan.train`, and the fingerprint of its program."""
     method = METHODS[name]
-    game = gan.Game(networks, method.loss)
+    game = gan.Game(networks(method.scale), method.loss)
     options = {
         "update": method.update,
         "terms": method.terms is not None,
@@ -294,11 +330,12 @@ def prepared(name):
     step = gan.make_step(game, unbiased=method.unbiased, **options)
 
     def program(state, images):
-        batch = (s.batch_size, method.update.num_batches)
-        batches = gan.draw_batches(images, state, networks.theta.latents, *batch)
+        batch = (method.scale.batch_size, method.update.num_batches)
+        batches = gan.draw_batches(images, state, game.networks.theta.latents, *batch)
         return gan.start(game, jax.random.key(0)), step(state, batches)
 
-    return game, options, program_fingerprint(program, begin(name, game, 0.1, 0.1, 0), images)
+    start = begin(name, game, 0.1, 0.1, 0)
+    return game, options, program_fingerprint(program, start, images(method.scale.size))
 
 
 def begin(name, game, alpha, lam, seed):
@@ -313,15 +350,16 @@ def begin(name, game, alpha, lam, seed):
 def train_one(key, name, alpha, lam, seed):
     """Samples of one run on its way, and the step at which it diverged (−1: never)."""
     game, options, _ = prepared(name)
+    scale = METHODS[name].scale
 
     def train(state, observe):
         return gan.train(
             game,
             state,
-            images,
-            s.num_steps,
-            batch_size=s.batch_size,
-            every=s.evaluate_every,
+            images(scale.size),
+            scale.num_steps,
+            batch_size=scale.batch_size,
+            every=scale.evaluate_every,
             observe=observe,
             **options,
         )
@@ -341,15 +379,19 @@ def train_one(key, name, alpha, lam, seed):
 # needs no training again.
 
 # %% tags=["hide-input"]
-shared = {
-    key: getattr(s, key) for key in ("batch_size", "num_steps", "evaluate_every", "num_scored")
-}
-judge = {"scorer": scorer.checksum, "references": s.num_reference, "size": s.size}
+judge = {"scorer": scorer.checksum, "references": s.num_reference}
+
+
+def shared(scale):
+    named = {k: getattr(scale, k) for k in ("batch_size", "num_steps", "evaluate_every")}
+    return {**named, "num_scored": s.num_scored}
+
+
 mine = runs[s.shard[0] :: s.shard[1]]
 trained = []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
-    key = {**what, **shared, "program": prepared(name)[2]}
+    key = {**what, **shared(METHODS[name].scale), "program": prepared(name)[2]}
     run.cached(key, partial(train_one, key, name, alpha, lam, seed))
     trained.append(({**what, "group": METHODS[name].group}, key))
     run.progress(number + 1, len(mine), name)
@@ -357,11 +399,12 @@ for number, (name, alpha, lam, seed) in enumerate(mine):
 # %% tags=["hide-input"]
 curves, summary = [], []
 for number, (label, key) in enumerate(trained):
-    found = run.stored(key)
+    found, size = run.stored(key), METHODS[label["method"]].scale.size
     scores = []
     for row in found["seen"]:
         digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
-        given = run.cached({"samples": digest, **judge}, partial(score, row["samples"]))
+        wanted = {"samples": digest, **judge, "size": size}
+        given = run.cached(wanted, partial(score, row["samples"]))
         scores.append({"step": row["step"], **{k: float(given[k]) for k in COLUMNS}})
     curves.append(pd.DataFrame(scores).assign(**label))
     last = found["seen"][-1]["samples"]

@@ -235,6 +235,22 @@ def figure(
     return fig
 
 
+def lines(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
+    """Curves of all runs of each method, side by side for the two scores; no boxes."""
+    import matplotlib.pyplot as plt
+
+    there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2))
+    for ax, score in zip(axes, SCORES, strict=True):
+        curves(ax, sweep, there, score, share=1.0)
+    _log(axes[1], "y")
+    axes[0].legend(fontsize=9)
+    axes[0].set_title(sweep.label, fontsize=10.5)
+    return fig
+
+
 def _log(ax: Axes, which: str) -> None:
     """Put an axis on a logarithmic scale with plain labels, where its range is worth one."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
