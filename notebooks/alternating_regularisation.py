@@ -94,13 +94,23 @@ if set(METHODS.values()) <= set(here.runs["method"]):
         return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
 
     spreads = {label: spread(method) for label, method in METHODS.items()}
+    medians = {
+        label: float(np.median(gans.final(here, method, "frechet_distance")))
+        for label, method in METHODS.items()
+    }
     claims.record(
         "dd-fig9-less-sensitive",
-        holds=bool(spreads["discriminator's"] < spreads["alternating"]),
+        holds=bool(
+            spreads["discriminator's"] < spreads["alternating"]
+            and medians["discriminator's"] <= medians["alternating"]
+        ),
         measured={
             "spread_alternating": spreads["alternating"],
             "spread_discriminator": spreads["discriminator's"],
             "spread_both": spreads["both cancelled"],
+            "median_alternating": medians["alternating"],
+            "median_discriminator": medians["discriminator's"],
+            "median_both": medians["both cancelled"],
         },
     )
     both = gans.judge(
@@ -110,7 +120,7 @@ if set(METHODS.values()) <= set(here.runs["method"]):
     )
     claims.record(
         "dd-fig9-both-can-hurt",
-        holds=bool(both["chance"] < 0.05),
+        holds=bool(both["chance"] < 0.05 and both["every_seed"]),
         measured=both,
     )
 

@@ -23,9 +23,16 @@
 # generator, with rate λ. Updates are plain gradient descent but for one method, Adam.
 #
 # A run is a method, a pair of rates and a seed. A finished one is kept for good, under a key that
-# holds the compiled program itself, so that a batch that was cut goes on where it was; and a batch
-# splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With `keep_checkpoints` a run
-# that was cut goes on from its last scoring.
+# holds the compiled program itself and every number that goes into it, so that a batch that was cut
+# goes on where it was; and a batch splits: `shard = [i, n]` trains only each $n$-th run, from the
+# $i$-th on. With `keep_checkpoints` a run that was cut goes on from its last scoring.
+#
+# Three things are not as the paper's released code has them. Kernels start with a standard deviation
+# of 0.02 at every width; behind spectral and batch normalisation the scale of a kernel only sets its
+# effective rate, and with the released start, 1/√fan-in, a narrow generator has not moved after
+# 4,000 steps. Adam trains the same spectrally normalised discriminator as all others; the released
+# configuration for Adam leaves the normalisation out. The power iteration takes one step for each
+# step of training; the released code takes one for each update of the discriminator.
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -47,6 +54,7 @@ full_size_batch = None
 full_size_steps = None
 num_seeds = None
 keep_checkpoints = None
+keep_samples = None
 shard = None
 
 # %% tags=["hide-input"]
@@ -91,6 +99,7 @@ run = page.open(
     full_size_steps=full_size_steps,
     num_seeds=num_seeds,
     keep_checkpoints=keep_checkpoints,
+    keep_samples=keep_samples,
     shard=shard,
 )
 s, claims = run.settings, run.claims
@@ -229,6 +238,8 @@ runs = [
     for alpha, lam in pairs(method.grid)
 ]
 print(f"{len(runs)} runs")
+if not runs[s.shard[0] :]:
+    raise ValueError(f"shard: {s.shard} of {len(runs)} runs is none")
 
 # %% [markdown]
 # ## Data and scores
@@ -236,14 +247,21 @@ print(f"{len(runs)} runs")
 # Images smaller than 32 pixels are averages over squares of pixels. Scores are those of the
 # library's own small classifier ([its chapter](train_scorer.py)): they compare methods here, and
 # compare with no score of another classifier. The reference of the Fréchet distance is the training
-# images at the size that the GANs see.
+# images at the size that the GANs see. Samples are made with batch norm on the statistics of each
+# batch of samples: the running ones lag by a thousand steps.
 
 # %%
 train = data.load(s.dataset, "train", stand_in=profile == "quick")
 run.uses(train)
+if train.images.shape[1:] != (32, 32, 3) or 32 % s.size:
+    raise ValueError(
+        f"images of 32×32 pixels and three channels, to be shrunk to a divisor of 32, would do, "
+        f"not {train.images.shape[1:]} and size {s.size}"
+    )
 scorer = metrics.cifar_scorer()
 
 
+SAMPLING = {"key": 1, "batch_size": 250}
 COLUMNS = ["inception_score", "frechet_distance"]
 chosen = np.random.default_rng(0).permutation(len(train.images))[: s.num_reference]
 
@@ -275,11 +293,15 @@ def reference(size):
 
 # %% tags=["hide-input"]
 def observe(game, state):
-    """Samples of a state, packed; none of a diverged one."""
+    """Samples of a state, packed, or else their scores and a picture; none of a diverged one."""
     if int(state.diverged_at) >= 0:
         return {"step": int(state.step), "samples": None}
-    samples = (gan.sample(game, state, jax.random.key(1), s.num_scored) + 1) / 2
-    return {"step": int(state.step), "samples": pack(samples)}
+    key = jax.random.key(SAMPLING["key"])
+    samples = gan.sample(game, state, key, s.num_scored, batch_size=SAMPLING["batch_size"])
+    packed = pack((samples + 1) / 2)
+    if s.keep_samples:
+        return {"step": int(state.step), "samples": packed}
+    return {"step": int(state.step), **score(packed), "picture": grid(unpack(packed))}
 
 
 def pack(samples):
@@ -376,7 +398,8 @@ def train_one(key, name, alpha, lam, seed):
 # ## Training
 #
 # What is kept of a run are samples on its way. Scores are made of them afterwards: another scorer
-# needs no training again.
+# needs no training again. At the paper's scale that would be terabytes; there `keep_samples` is off,
+# and a run keeps its scores.
 
 # %% tags=["hide-input"]
 judge = {"scorer": scorer.checksum, "references": s.num_reference}
@@ -384,14 +407,25 @@ judge = {"scorer": scorer.checksum, "references": s.num_reference}
 
 def shared(scale):
     named = {k: getattr(scale, k) for k in ("batch_size", "num_steps", "evaluate_every")}
-    return {**named, "num_scored": s.num_scored}
+    scoring = {} if s.keep_samples else judge
+    return {**named, "num_scored": s.num_scored, "sampling": SAMPLING, **scoring}
+
+
+def coefficients(name, alpha, lam):
+    """A method's terms as numbers, None where it has none: they are no part of its program."""
+    terms = METHODS[name].terms
+    if terms is None:
+        return None
+    found = terms(Players(alpha, lam))
+    return {player: list(getattr(found, player)) for player in ("phi", "theta")}
 
 
 mine = runs[s.shard[0] :: s.shard[1]]
 trained = []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"method": name, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
-    key = {**what, **shared(METHODS[name].scale), "program": prepared(name)[2]}
+    numbers = {"terms": coefficients(name, alpha, lam), "program": prepared(name)[2]}
+    key = {**what, **shared(METHODS[name].scale), **numbers}
     run.cached(key, partial(train_one, key, name, alpha, lam, seed))
     trained.append(({**what, "group": METHODS[name].group}, key))
     run.progress(number + 1, len(mine), name)
@@ -402,18 +436,23 @@ for number, (label, key) in enumerate(trained):
     found, size = run.stored(key), METHODS[label["method"]].scale.size
     scores = []
     for row in found["seen"]:
-        digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
-        wanted = {"samples": digest, **judge, "size": size}
-        given = run.cached(wanted, partial(score, row["samples"]))
+        given = row
+        if "samples" in row:
+            digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
+            wanted = {"samples": digest, **judge, "size": size}
+            given = run.cached(wanted, partial(score, row["samples"]))
         scores.append({"step": row["step"], **{k: float(given[k]) for k in COLUMNS}})
     curves.append(pd.DataFrame(scores).assign(**label))
-    last = found["seen"][-1]["samples"]
+    last = found["seen"][-1]
+    picture = last.get("picture")
+    if last.get("samples") is not None:
+        picture = grid(unpack(last["samples"]))
     summary.append(
         {
             **label,
             "diverged_at": found["diverged_at"],
             **{k: scores[-1][k] for k in COLUMNS},
-            "picture": None if last is None else grid(unpack(last)),
+            "picture": picture,
             **{field: found[field] for field in ("seconds", "commit", "dirty", "device")},
         }
     )

@@ -39,6 +39,9 @@ SCORES = {  # column: (name, whether more is better)
 }
 
 
+RUN = ["rate_phi", "rate_theta", "seed"]  # what tells a method's runs apart
+
+
 class Sweep(NamedTuple):
     """The tables of `train_gans` that a chapter shows: one row a run, one row a scoring."""
 
@@ -74,13 +77,11 @@ def _worst(score: str) -> float:
 def best(sweep: Sweep, method: str, score: str, share: float = 0.1) -> pd.DataFrame:
     """The curves of the best share of a method's runs, by their best score over training.
 
-    Returns a table: index the step, columns the runs. DD, Section 7: curves are those of the best
-    tenth of the sweep over rates and seeds.
+    Returns a table: index the step, columns the runs; a run that diverged has no score from there
+    on. DD, Section 7: curves are those of the best tenth of the sweep over rates and seeds.
     """
     mine = sweep.curves[sweep.curves["method"] == method]
-    wide = mine.pivot_table(
-        index="step", columns=["rate_phi", "rate_theta", "seed"], values=score, dropna=False
-    )
+    wide = mine.pivot(index="step", columns=RUN, values=score)
     more = SCORES[score][1]
     peak = wide.max() if more else wide.min()
     number = max(1, round(share * wide.shape[1]))
@@ -101,7 +102,8 @@ def curves(
         ax.fill_between(
             steps, frame.min(axis=1), frame.max(axis=1), color=color, alpha=0.15, linewidth=0
         )
-        ax.plot(steps, frame.mean(axis=1), color=color, label=f"{label} ({frame.shape[1]})")
+        mean = frame.mean(axis=1, skipna=False)  # it ends where one of them diverged
+        ax.plot(steps, mean, color=color, label=f"{label} ({frame.shape[1]})")
     ax.set(xlabel="step", ylabel=SCORES[score][0])
 
 
@@ -124,7 +126,10 @@ def boxes(
     score: str = "inception_score",
     colors: Sequence[str] | None = None,
 ) -> None:
-    """Last scores over all rates and seeds: box at the quartiles, whiskers at the extremes."""
+    """Last scores over all rates and seeds: box at the quartiles, whiskers at the extremes.
+
+    A diverged run has no Fréchet distance; the label says how many there are.
+    """
     values = [final(sweep, method, score) for method in methods.values()]
     finite = [x[np.isfinite(x)] for x in values]
     drawn = ax.boxplot(
@@ -134,7 +139,11 @@ def boxes(
         color = colors[number] if colors else color_of(method)
         patch.set(facecolor=color, alpha=0.35, edgecolor=color)
         drawn["medians"][number].set(color=color, linewidth=2)
-    ax.set_yticks(range(1, len(methods) + 1), list(methods))
+    lost = [len(x) - len(y) for x, y in zip(values, finite, strict=True)]
+    labels = [
+        f"{label}\n({n} diverged)" if n else label for label, n in zip(methods, lost, strict=True)
+    ]
+    ax.set_yticks(range(1, len(methods) + 1), labels)
     ax.invert_yaxis()
     ax.set(xlabel=SCORES[score][0])
 
@@ -178,16 +187,16 @@ def paired(sweep: Sweep, one: str, other: str, score: str) -> pd.DataFrame:
     """The last scores of two methods, run by run: same rates, same seed, hence same start.
 
     Returns a table with the columns rate_phi, rate_theta, seed, one, other and gain, which is
-    positive where `one` is better.
+    positive where `one` is better and zero where both diverged.
     """
-    keys = ["rate_phi", "rate_theta", "seed"]
     frames = []
     for name, method in (("one", one), ("other", other)):
-        runs = sweep.runs[sweep.runs["method"] == method].set_index(keys)[score]
+        runs = sweep.runs[sweep.runs["method"] == method].set_index(RUN)[score]
         frames.append(runs.fillna(_worst(score)).rename(name))
     both = frames[0].to_frame().join(frames[1], how="inner").reset_index()
     sign = 1 if SCORES[score][1] else -1
-    return both.assign(gain=sign * (both["one"] - both["other"]))
+    equal = both["one"] == both["other"]  # infinity less infinity is no number
+    return both.assign(gain=(sign * (both["one"] - both["other"])).mask(equal, 0.0))
 
 
 def restrict(sweep: Sweep, keep: Callable[[pd.DataFrame], Any]) -> Sweep:
@@ -289,6 +298,8 @@ def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, A
 
     `best_better`: the best share of `one` has the higher Inception score and the smaller Fréchet
     distance. `chance`: of as many pairs, or more, in which `one` ends closer, were it a coin.
+    Pairs of one seed share their start, so that the coins are not independent; hence `every_seed`:
+    in each seed more pairs are better than worse.
     """
     a, b = top(sweep, one, share), top(sweep, other, share)
     both = paired(sweep, one, other, "frechet_distance")
@@ -300,9 +311,14 @@ def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, A
         "better_pairs": int((both["gain"] > 0).sum()),
         "pairs": len(both),
         "chance": sign_test(both["gain"]),
+        "every_seed": _in_every_seed(both),
         "best_better": a["inception_score"] > b["inception_score"]
         and a["frechet_distance"] < b["frechet_distance"],
     }
+
+
+def _in_every_seed(both: pd.DataFrame) -> bool:
+    return bool((np.sign(both["gain"]).groupby(both["seed"]).sum() > 0).all())
 
 
 def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
@@ -321,6 +337,7 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
                     "pairs": len(both),
                     "better in": int((both["gain"] > 0).sum()),
                     "chance": sign_test(both["gain"]),
+                    "in every seed": _in_every_seed(both),
                     "median ratio of distances": float((both["one"] / both["other"]).median()),
                 }
             )
@@ -330,11 +347,14 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
 def sign_test(gains: Any) -> float:
     """The probability that fair coins would show at least so many gains among the non-zero ones.
 
+    Gains that are not a number do not count.
+
     >>> sign_test([1, 2, 3, -1])
     0.3125
     """
     from math import comb
 
     gains = np.asarray(gains, float)
+    gains = gains[~np.isnan(gains)]
     up, n = int(np.sum(gains > 0)), int(np.sum(gains != 0))
     return sum(comb(n, k) for k in range(up, n + 1)) / 2**n

@@ -1,0 +1,173 @@
+"""What the chapters on GANs conclude from a sweep's tables, on tables written by hand."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from ddbook import gans
+
+mpl.use("Agg")
+STEPS = (0, 10, 20)
+
+
+class Label:
+    label = "made by hand"
+
+
+def sweep(**methods):
+    """{method: {(alpha, lambda, seed): Fréchet distances at STEPS, fewer if it diverged}}.
+
+    The Inception score is 10 less the distance.
+    """
+    runs, curves = [], []
+    for method, found in methods.items():
+        for (alpha, lam, seed), distances in found.items():
+            name = {"method": method, "rate_phi": alpha, "rate_theta": lam, "seed": seed}
+            for step, distance in zip(STEPS, distances, strict=False):
+                score = {"frechet_distance": distance, "inception_score": 10 - distance}
+                curves.append({**name, "step": step, **score})
+            lost = np.isnan(distances[-1])
+            runs.append({**name, **score, "diverged_at": 15 if lost else -1, "picture": None})
+    return gans.Sweep(pd.DataFrame(runs), pd.DataFrame(curves), (Label, Label))
+
+
+def diagonal(*last, seeds=1):
+    """A method at equal rates only: one run for each last distance."""
+    return {(0.1 * (i + 1), 0.1 * (i + 1), i % seeds): (9.0, 9.0, x) for i, x in enumerate(last)}
+
+
+def everywhere(last):
+    return {(a, b, s): (9.0, 9.0, last) for a in (0.1, 0.2) for b in (0.1, 0.2) for s in (0, 1)}
+
+
+DIVERGED = (9.0, np.nan)
+
+
+def test_a_share_is_one_of_the_runs_that_there_are():
+    """Not of a full grid over their rates and seeds, which the method did not run."""
+    table = sweep(a=diagonal(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0))
+    best = gans.best(table, "a", "frechet_distance", 0.25)
+    assert sorted(best.iloc[-1]) == [1.0, 2.0]
+    assert gans.best(table, "a", "frechet_distance", 1.0).shape == (3, 8)
+    assert gans.top(table, "a", 0.25) == {"inception_score": 8.5, "frechet_distance": 1.5}
+
+
+def test_a_share_is_at_least_one_run():
+    assert gans.best(sweep(a=diagonal(2.0, 1.0)), "a", "inception_score", 0.1).shape == (3, 1)
+
+
+def test_the_best_are_best_at_some_time():
+    """DD compares peaks: what was good once and is bad at the end is among the best."""
+    table = sweep(a={(0.1, 0.1, 0): (9.0, 1.0, 8.0), (0.2, 0.2, 0): (9.0, 5.0, 5.0)})
+    assert gans.top(table, "a", 0.5)["frechet_distance"] == 8.0
+
+
+def test_a_diverged_run_counts_as_a_run_and_as_the_worst():
+    runs = diagonal(1.0, 2.0, 3.0) | {(0.9, 0.9, 0): DIVERGED}
+    table = sweep(a=runs)
+    assert gans.best(table, "a", "frechet_distance", 1.0).shape[1] == 4
+    assert gans.top(table, "a", 1.0) == {
+        "inception_score": (9 + 8 + 7 + 1) / 4,
+        "frechet_distance": np.inf,
+    }
+    assert sorted(gans.final(table, "a", "frechet_distance")) == [1.0, 2.0, 3.0, np.inf]
+
+
+def test_pairs_are_of_the_same_rates_and_seed():
+    one = {(0.1, 0.1, 0): (9.0, 9.0, 1.0), (0.1, 0.1, 1): (9.0, 9.0, 5.0), (0.2, 0.1, 0): DIVERGED}
+    other = {
+        (0.1, 0.1, 0): (9.0, 9.0, 3.0),
+        (0.1, 0.1, 1): (9.0, 9.0, 4.0),
+        (0.1, 0.2, 0): (9.0, 9.0, 9.0),  # no partner
+        (0.2, 0.1, 0): (9.0, 9.0, 2.0),
+    }
+    both = gans.paired(sweep(a=one, b=other), "a", "b", "frechet_distance")
+    assert list(both["gain"]) == [2.0, -1.0, -np.inf]
+    assert list(gans.paired(sweep(a=one, b=other), "a", "b", "inception_score")["gain"]) == [
+        2,
+        -1,
+        -7,
+    ]
+
+
+def test_two_that_diverged_are_no_pair_for_either():
+    lost = {(0.1, 0.1, seed): DIVERGED for seed in range(4)}
+    good = {(0.2, 0.2, 0): (9.0, 9.0, 1.0)}
+    bad = {(0.2, 0.2, 0): (9.0, 9.0, 2.0)}
+    found = gans.judge(sweep(a=lost | good, b=lost | bad), "a", "b")
+    assert (found["better_pairs"], found["pairs"], found["chance"]) == (1, 5, 0.5)
+
+
+def test_judging():
+    table = sweep(a=everywhere(1.0), b=everywhere(2.0))
+    found = gans.judge(table, "a", "b")
+    assert found == {
+        "inception": 9.0,
+        "inception_other": 8.0,
+        "frechet": 1.0,
+        "frechet_other": 2.0,
+        "better_pairs": 8,
+        "pairs": 8,
+        "chance": 1 / 256,
+        "every_seed": True,
+        "best_better": True,
+    }
+    back = gans.judge(table, "b", "a")
+    assert (back["chance"], back["every_seed"], back["best_better"]) == (1.0, False, False)
+
+
+def test_one_bad_seed_shows():
+    """Many pairs can look certain where one seed says otherwise."""
+    good = {(a / 10, 0.1, 0): (9.0, 9.0, 1.0) for a in range(1, 11)}
+    bad = {(a / 10, 0.1, 1): (9.0, 9.0, 3.0) for a in range(1, 4)}
+    plain = {key: (9.0, 9.0, 2.0) for key in good | bad}
+    found = gans.judge(sweep(a=good | bad, b=plain), "a", "b")
+    assert found["chance"] < 0.05
+    assert not found["every_seed"]
+
+
+def test_comparing_leaves_out_what_is_not_there():
+    table = sweep(a=everywhere(1.0), b=everywhere(2.0))
+    rows = gans.compare(table, [("a", "b"), ("a", "c")])
+    assert len(rows) == 1
+    assert rows.iloc[0]["median ratio of distances"] == 0.5
+    assert gans.compare(table, [("a", "c")]).empty
+
+
+def test_restricting_takes_both_tables():
+    part = gans.restrict(sweep(a=everywhere(1.0)), lambda t: t["rate_phi"] == t["rate_theta"])
+    assert (len(part.runs), len(part.curves)) == (4, 12)
+
+
+@pytest.mark.parametrize(
+    ("gains", "chance"),
+    [
+        ([1, 1, 1], 1 / 8),
+        ([1, 1, 0, np.nan], 1 / 4),
+        ([-1, -1], 1.0),
+        ([], 1.0),
+        ([np.inf, -np.inf], 3 / 4),
+    ],
+)
+def test_sign_test(gains, chance):
+    assert gans.sign_test(gains) == chance
+
+
+def test_figures_say_how_many_diverged():
+    table = sweep(a=everywhere(1.0) | {(0.9, 0.9, 0): DIVERGED}, b=everywhere(2.0))
+    fig = gans.figure(table, {"first": "a", "second": "b", "third": "not run"})
+    labels = [tick.get_text() for tick in fig.axes[3].get_yticklabels()]
+    assert labels == ["first\n(1 diverged)", "second"]
+
+
+def test_a_mean_ends_where_one_of_its_runs_diverged():
+    table = sweep(a=diagonal(1.0, 2.0) | {(0.9, 0.9, 0): DIVERGED})
+    fig = gans.lines(table, {"first": "a"})
+    drawn = fig.axes[1].lines[0].get_ydata()
+    assert drawn[0] == 9.0
+    assert np.isnan(drawn[1:]).all()
+
+
+def test_nothing_to_show_is_said():
+    fig = gans.figure(sweep(a=everywhere(1.0)), {"first": "not run"})
+    assert "not trained here" in fig.axes[0].texts[0].get_text()
