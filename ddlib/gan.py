@@ -1,13 +1,17 @@
 """Games played by networks: GAN losses, explicit regularisation on minibatches, updates, training.
 
-A game is a pair of networks and a loss. φ is the discriminator, θ the generator, as in DD::
+A game is a pair of networks and a loss. φ is the discriminator, θ the generator, as in DD.
 
-    networks = sngan_networks(size=16, width=0.125)
-    game = Game(networks, saturating())
-    step = make_step(game, Update("alternating"), terms=True)
-    setting = Setting(rates=Players(0.01, 0.01), terms=cancel_interaction(Players(0.01, 0.01)))
-    state = init(game, key, setting)
-    state, seen = train(step, state, sampler, num_steps, observe=…)
+>>> from ddlib.regularizers import cancel_interaction
+>>> game = Game(mlp_networks(), saturating())  # sngan_networks(size=16, width=0.125) for images
+>>> update, rates = Update("alternating"), Players(0.01, 0.01)
+>>> setting = Setting(rates, cancel_interaction(rates, method="alternating"))
+>>> state = init(game, jax.random.key(0), setting, update)
+>>> data = jax.random.normal(jax.random.key(1), (100, 2))
+>>> state, seen = train(game, state, data, 4, update=update, terms=True, batch_size=16, every=2,
+...                     observe=lambda state: sample(game, state, jax.random.key(2), 5))
+>>> len(seen)
+3
 
 Rates, coefficients and keys are numbers in the state: a sweep over them compiles once. What changes
 the program (the loss, the update, the size of the networks) is given where the step is made.
@@ -28,11 +32,12 @@ from jaxtyping import Array, Float, PyTree
 from ddlib import nets, sngan
 from ddlib._check import check_count, check_step_size
 from ddlib.games import Players, check_players
-from ddlib.regularizers import DriftTerms
+from ddlib.regularizers import DriftTerms, _check_terms, consensus
 from ddlib.sngan import Discriminator, Generator
 
 Method = Literal["simultaneous", "alternating", "heun", "rk4", "midpoint", "adams-bashforth"]
 METHODS = ("simultaneous", "alternating", "heun", "rk4", "midpoint", "adams-bashforth")
+ALIGNMENT = 0.1  # ε of symplectic gradient adjustment with alignment
 SWEEPS = 4  # of the fixed-point iteration of the implicit midpoint rule
 
 
@@ -237,7 +242,7 @@ def wasserstein(gradient_penalty: float = 10.0) -> Loss:
         _wasserstein_theta,
         gradient_penalty == 0,
         float(gradient_penalty),
-        "wasserstein",
+        "wasserstein" if gradient_penalty == 0 else f"wasserstein, penalty {gradient_penalty:g}",
     )
 
 
@@ -361,6 +366,7 @@ def regularized_gradients(
     terms: Players,
     *,
     unbiased: bool = True,
+    align: bool = False,
 ) -> Players:
     """(∇φL₁, ∇θL₂) with the terms of `ddlib.regularizers` added, on a minibatch.
 
@@ -375,6 +381,9 @@ def regularized_gradients(
       terms: `Players` of `DriftTerms`. A coefficient that is None costs nothing: its term is not
         in the program. Numbers, zero included, are traced.
       unbiased: which estimator.
+      align: for the terms of symplectic gradient adjustment, strength·Aᵀξ: give them the sign of
+        ⟨ξ, ∇H⟩⟨Aᵀξ, ∇H⟩/d + 0.1, with H = ‖ξ‖²/2 and d the number of parameters (Balduzzi et al.,
+        2018, Algorithm 1). It takes one more product with the Hessian.
 
     Raises:
       ValueError: terms of the wrong structure, an odd batch.
@@ -388,12 +397,35 @@ def regularized_gradients(
     >>> [bool(jnp.allclose(a, b)) for a, b in zip(*map(jax.tree.leaves, (found, plain)))][:3]
     [True, True, True]
     """
-    return _regularized(game, players, memory, batch, terms, unbiased)[0]
+    return _regularized(game, players, memory, batch, terms, unbiased, align)[0]
 
 
 def _regularized(
-    game: Game, players: Players, memory: Memory, batch: Batch, terms: Players, unbiased: bool
+    game: Game,
+    players: Players,
+    memory: Memory,
+    batch: Batch,
+    terms: Players,
+    unbiased: bool,
+    align: bool,
 ) -> tuple[Players, PyTree]:
+    total, term, statistics = _estimator(game, players, memory, batch, terms, unbiased)
+    if align:
+        return _with_terms(total, _aligned(players, total, term, terms)), statistics
+    for me in ("phi", "theta"):
+        extra = term(me, terms)
+        if extra is not None:
+            total = total._replace(**{me: jax.tree.map(jnp.add, getattr(total, me), extra)})
+    return total, statistics
+
+
+Term = Callable[[str, Players], PyTree | None]  # (player, terms) -> their gradient, None if none
+
+
+def _estimator(
+    game: Game, players: Players, memory: Memory, batch: Batch, terms: Players, unbiased: bool
+) -> tuple[Players, Term, PyTree]:
+    """The game's own gradients, the function that gives a player's terms, and the statistics."""
     _check_terms(terms)
     if unbiased:
         size = batch.real.shape[0]
@@ -409,11 +441,38 @@ def _regularized(
         moved = batch
         fixed, statistics = _own(game, players, memory, batch)
         total = fixed
-    for me, other in (("phi", "theta"), ("theta", "phi")):
-        extra = _extra(game, players, memory, moved, fixed, getattr(terms, me), me, other)
-        if extra is not None:
-            total = total._replace(**{me: jax.tree.map(jnp.add, getattr(total, me), extra)})
-    return total, statistics
+
+    def term(me: str, terms: Players) -> PyTree | None:
+        other = {"phi": "theta", "theta": "phi"}[me]
+        return _extra(game, players, memory, moved, fixed, getattr(terms, me), me, other)
+
+    return total, term, statistics
+
+
+def _aligned(players: Players, slopes: Players, term: Term, terms: Players) -> Players:
+    """The terms of both players, with the sign that alignment gives them."""
+    extra, uphill = (Players(term("phi", t), term("theta", t)) for t in (terms, consensus(0.5)))
+    if None in extra:
+        raise ValueError("alignment needs terms of both players, as regularizers.sga gives them")
+    size = sum(x.size for x in jax.tree.leaves(players))
+    both = _inner(slopes, uphill) * _inner(extra, uphill) / size  # uphill is ∇H
+    sign = jnp.where(both + ALIGNMENT >= 0, 1.0, -1.0)
+    return jax.tree.map(lambda x: sign * x, extra)
+
+
+def _with_terms(slopes: Players, extra: Players) -> Players:
+    """Slopes and terms together; a player without terms has None for them."""
+    return Players(
+        *(
+            slope if more is None else jax.tree.map(jnp.add, slope, more)
+            for slope, more in zip(slopes, extra, strict=True)
+        )
+    )
+
+
+def _inner(a: PyTree, b: PyTree) -> Array:
+    products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
+    return jnp.asarray(sum(jax.tree.leaves(products)))
 
 
 def _extra(
@@ -462,13 +521,6 @@ def _extra(
         if norm is not None:
             parts.append(along(_cross, None, 2 * norm))
     return jax.tree.map(lambda *xs: sum(xs), *parts) if parts else None
-
-
-def _check_terms(terms: Any) -> None:
-    check_players("terms", terms)
-    for name, value in terms._asdict().items():
-        if not isinstance(value, DriftTerms):
-            raise ValueError(f"terms.{name} must be a DriftTerms, got {type(value).__name__}")
 
 
 def _scale(factor: Any, tree: PyTree) -> PyTree:
@@ -566,6 +618,35 @@ Optimizers = Players
 """`Players` of functions from a rate to an optax transformation, such as `optax.sgd`."""
 
 
+def check_game(game: Game) -> None:
+    """Raise `ValueError` unless `game` is two networks and a loss.
+
+    >>> check_game(Game(mlp_networks(), "hinge"))
+    Traceback (most recent call last):
+    ...
+    ValueError: game.loss must be a Loss, such as saturating(), got 'hinge'
+    """
+    if not isinstance(game, Game):
+        raise ValueError(f"game must be a Game, got {game!r}")
+    if not isinstance(game.networks, Networks):
+        raise ValueError(f"game.networks must be Networks, got {game.networks!r}")
+    if not isinstance(game.loss, Loss):
+        raise ValueError(f"game.loss must be a Loss, such as saturating(), got {game.loss!r}")
+
+
+def _check_state(state: State, update: Update, terms: bool, optimizers: Optimizers | None) -> None:
+    """Raise `ValueError` for a state that was made for another way of training."""
+    if not isinstance(state, State):
+        raise ValueError(f"state must be a State, from init, got {type(state).__name__}")
+    if not terms and any(np.any(np.asarray(x)) for x in jax.tree.leaves(state.setting.terms)):
+        raise ValueError("the state's setting has terms, and without terms=True they do nothing")
+    if (optimizers is None) != (state.optimizers is None):
+        have = "none" if state.optimizers is None else "some"
+        raise ValueError(f"init and training must get the same optimizers; the state has {have}")
+    if (update.method == "adams-bashforth") != (state.velocity is not None):
+        raise ValueError(f"the state was made for another update than {update.method}")
+
+
 def start(game: Game, key: Array) -> tuple[Players, Memory]:
     """The two networks at their start.
 
@@ -595,13 +676,14 @@ def init(
       update, optimizers: as given to `make_step`.
 
     Raises:
-      ValueError: rates that are no `Players` of positive numbers, terms of the wrong structure, an
-        update that makes no sense.
+      ValueError: no game, rates that are no `Players` of positive numbers, terms of the wrong
+        structure, an update that makes no sense.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> init(game, jax.random.key(0), Setting(Players(0.1, 0.1))).step.item()
     0
     """
+    check_game(game)
     check_update(update)
     if not isinstance(setting, Setting):
         raise ValueError(f"setting must be a Setting, got {setting!r}")
@@ -640,6 +722,7 @@ def make_step(
     *,
     terms: bool = False,
     unbiased: bool = True,
+    align: bool = False,
     optimizers: Optimizers | None = None,
 ) -> Callable[[State, Batch], State]:
     """One step of training: a function (state, batches) -> state, to be jitted by the caller.
@@ -653,7 +736,7 @@ def make_step(
       update: how the players move.
       terms: whether the setting's terms are in the program. In a "heun" or "rk4" step they enter
         once, as an Euler step on the first stage's minibatch (ODE-GAN, Algorithm 1).
-      unbiased: the estimator of `regularized_gradients`.
+      unbiased, align: as `regularized_gradients`.
       optimizers: `Players` of functions from a rate to an optax transformation, for simultaneous
         and alternating updates; None is gradient descent.
 
@@ -662,7 +745,8 @@ def make_step(
       `update.num_batches`. The function is cached: equal arguments give the same one.
 
     Raises:
-      ValueError: an update that makes no sense, optimizers for a method that is no descent.
+      ValueError: no game, an update that makes no sense, optimizers for a method that is no
+        descent, alignment without terms.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> step = make_step(game, Update("alternating"))
@@ -671,24 +755,32 @@ def make_step(
     >>> step(state, batches).step.item()
     1
     """
+    check_game(game)
     check_update(update)
+    if align and not terms:
+        raise ValueError("align gives terms their sign: it goes with terms=True")
     if optimizers is not None:
         check_players("optimizers", optimizers)
         if update.method not in ("simultaneous", "alternating"):
             raise ValueError(f"optimizers go with descent, not with {update.method}")
-    return _make_step(game, update, terms, unbiased, optimizers)
+    return _make_step(game, update, terms, unbiased, align, optimizers)
 
 
 @lru_cache(maxsize=64)
 def _make_step(
-    game: Game, update: Update, terms: bool, unbiased: bool, optimizers: Optimizers | None
+    game: Game,
+    update: Update,
+    terms: bool,
+    unbiased: bool,
+    align: bool,
+    optimizers: Optimizers | None,
 ) -> Callable[[State, Batch], State]:
     def slopes(
         players: Players, memory: Memory, batch: Batch, with_terms: Players | None
     ) -> tuple[Players, PyTree]:
         if with_terms is None:
             return _own(game, players, memory, batch)
-        return _regularized(game, players, memory, batch, with_terms, unbiased)
+        return _regularized(game, players, memory, batch, with_terms, unbiased, align)
 
     def descend(state: State, player: str, slope: PyTree, parts: int = 1) -> State:
         """One player's update by its own slope."""
@@ -758,8 +850,12 @@ def _make_step(
                 lambda *xs: sum(w * x for w, x in zip(weights, xs, strict=True)), *stages
             )
             if given is not None:
-                extra, _ = slopes(players, memory, _at(batches, 0), given)
-                slope = jax.tree.map(lambda s, e, f: s + e - f, slope, extra, first)
+                batch = _at(batches, 0)
+                own, term, _ = _estimator(game, players, memory, batch, given, unbiased)
+                extra = Players(term("phi", given), term("theta", given))
+                if align:
+                    extra = _aligned(players, own, term, given)
+                slope = _with_terms(slope, extra)
         state = state._replace(players=_moved(players, rates, slope), velocity=velocity)
         return _with_statistics(state, statistics)
 
@@ -849,6 +945,7 @@ def train(
     update: Update = SIMULTANEOUS,
     terms: bool = False,
     unbiased: bool = True,
+    align: bool = False,
     optimizers: Optimizers | None = None,
     batch_size: int = 128,
     every: int = 1,
@@ -863,7 +960,7 @@ def train(
         the trajectory is the same to the bit.
       data: real samples, leading axis the sample, scaled as the generator's: images in [−1, 1].
       num_steps: the step to end at; with the state's own step a multiple of `every` apart.
-      update, terms, unbiased, optimizers: as `make_step`.
+      update, terms, unbiased, align, optimizers: as `make_step`.
       batch_size: of each minibatch.
       every: steps between observations.
       observe: what is kept, from the state before the first and after each `every` steps; it may
@@ -876,7 +973,8 @@ def train(
 
     Raises:
       ValueError: data of another shape than the generator's samples, a batch size that will not do,
-        steps that do not divide; before anything is compiled.
+        steps that do not divide, a state that was made for something else (terms that the program
+        would leave out, another update or other optimizers); before anything is compiled.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
@@ -885,7 +983,9 @@ def train(
     >>> seen
     [0, 2, 4]
     """
-    check_update(update)
+    options = {"terms": terms, "unbiased": unbiased, "align": align, "optimizers": optimizers}
+    step = make_step(game, update, **options)  # type: ignore[arg-type]
+    _check_state(state, update, terms, optimizers)
     shape = game.networks.theta.shape
     if jnp.shape(data)[1:] != shape or game.networks.phi.shape != shape:
         raise ValueError(
@@ -902,7 +1002,6 @@ def train(
         raise ValueError(
             f"num_steps must lie a multiple of every={every} beyond step {first}, got {num_steps}"
         )
-    step = make_step(game, update, terms=terms, unbiased=unbiased, optimizers=optimizers)
     # XLA:CPU runs convolutions inside a loop far slower than one by one
     images = len(shape) == 3
     at_once = 1 if images and jax.default_backend() == "cpu" else every
@@ -950,7 +1049,8 @@ def sample(
       batch_size: samples made at once.
 
     Raises:
-      ValueError: numbers that are not positive integers.
+      ValueError: numbers that are not positive integers; running statistics before the first step,
+        when there are none.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> state = init(game, jax.random.key(0), Setting(Players(0.1, 0.1)))
@@ -959,6 +1059,8 @@ def sample(
     """
     check_count("num_samples", num_samples)
     check_count("batch_size", batch_size)
+    if running and not int(state.step):
+        raise ValueError("there are no running statistics before the first step of training")
     draw = _sampler(game, min(batch_size, num_samples), running)
     made = [
         np.asarray(draw(state.players.theta, state.memory.statistics, jax.random.fold_in(key, i)))

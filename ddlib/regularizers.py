@@ -144,6 +144,28 @@ def consensus(strength: float | Array) -> Players:
     return Players(terms, terms)
 
 
+def drift_consensus(rates: Players, h: float | Array = 1.0) -> Players:
+    """Consensus optimisation with the strengths of drift: interaction cancelled, self doubled.
+
+    αh/4 before both norms in the first player's loss, λh/4 in the second's, which the drift of
+    simultaneous updates adds to (DD, Section 7.3 and Figure 8(b)).
+
+    >>> drift_consensus(Players(0.5, 0.25)).phi
+    DriftTerms(self_norm=0.125, interaction=0.0, other_norm=0.125)
+    """
+    terms = drift_terms(rates, h)
+    return Players(*(DriftTerms(t.self_norm, 0.0, t.self_norm) for t in terms))
+
+
+def strengthen_self(rates: Players, h: float | Array = 1.0) -> Players:
+    """The self terms of drift once more, (αh/4)‖∇φL₁‖² and (λh/4)‖∇θL₂‖², and no interaction.
+
+    >>> strengthen_self(Players(0.5, 0.25)).theta
+    DriftTerms(self_norm=0.0625, interaction=0.0, other_norm=0.0)
+    """
+    return Players(*(DriftTerms(self_norm=t.self_norm) for t in drift_terms(rates, h)))
+
+
 def locally_stable(strength: float | Array) -> Players:
     """Locally stable GAN: strength·‖∇φL₁‖² for the second player (the generator) alone.
 

@@ -162,13 +162,6 @@ def consensus(strength, rates):
     return reg.consensus(strength)
 
 
-def drift_consensus(rates):
-    """Consensus optimisation with the strengths of drift, αh/4 and λh/4 (DD, Section 7.3)."""
-    return Players(
-        *(DriftTerms(self_norm=r / 4, other_norm=r / 4) for r in (rates.phi, rates.theta))
-    )
-
-
 def descent(make, **options):
     return Players(partial(make, **options), partial(make, **options))
 
@@ -196,7 +189,7 @@ METHODS = {
     "SGA 0.1": Method("adjustments", terms=partial(sga, 0.1)),
     "consensus 0.001": Method("adjustments", terms=partial(consensus, 0.001)),
     "consensus 0.01": Method("adjustments", terms=partial(consensus, 0.01)),
-    "consensus, drift's strength": Method("adjustments", terms=drift_consensus),
+    "consensus, drift's strength": Method("adjustments", terms=reg.drift_consensus),
     "simultaneous, ratios": Method("ratios", grid="ratios"),
     "alternating, ratios": Method("ratios", ALTERNATING, grid="ratios"),
     "alternating (2, 1)": Method("updates (m, k)", gan.Update("alternating", Players(2, 1))),

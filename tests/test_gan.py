@@ -40,6 +40,7 @@ from ddlib.regularizers import (
     cancel_interaction,
     minibatch_regularized_losses,
     regularized_losses,
+    sga,
 )
 from ddlib.sngan import Discriminator, Generator
 
@@ -604,21 +605,56 @@ def test_adams_and_bashforths_method_starts_with_euler_and_has_local_order_three
     assert last_slope(sizes, errors) == pytest.approx(3, abs=0.3)
 
 
-def test_terms_enter_a_runge_kutta_step_once():
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_terms_enter_a_runge_kutta_step_once(unbiased):
     """The step without them, and Euler's step of the terms on the first stage's minibatch."""
     game, update = Game(NETWORKS, ZERO_SUM), Update("rk4")
     start = init(game, KEY, Setting(RATES, SOME), update)
     plain = compiled(game, update)(start, first(4)).players
-    state = compiled(game, update, terms=True, unbiased=False)(start, first(4))
+    state = compiled(game, update, terms=True, unbiased=unbiased)(start, first(4))
 
     @quick
     def of_terms(players):
-        with_terms = regularized_gradients(game, players, MEMORY, BATCH, SOME, unbiased=False)
-        return jax.tree.map(jnp.subtract, with_terms, gradients(game, players, MEMORY, BATCH))
+        """What the terms add: to the halves' mean, which batch norm makes another, if unbiased."""
+        with_terms, without = (
+            regularized_gradients(game, players, MEMORY, BATCH, terms, unbiased=unbiased)
+            for terms in (SOME, Players(DriftTerms(), DriftTerms()))
+        )
+        return jax.tree.map(jnp.subtract, with_terms, without)
 
     expected = jax.tree.map(jnp.subtract, plain, scaled(RATES, of_terms(PLAYERS)))
     assert_same(state.players, expected)
     assert apart(state.players, plain) > 0.01
+
+
+# --- Alignment
+
+
+@pytest.mark.parametrize("loss", ["zero-sum least squares", "least squares"])
+def test_alignment_is_the_sign_of_its_formula(loss):
+    """By the dense Jacobian of ξ, at places where the sign is either."""
+    game, size = Game(NETWORKS, LOSSES[loss]), flat(PLAYERS).size
+    _, unravel = jax.flatten_util.ravel_pytree(PLAYERS)
+
+    def slope(y):
+        return jax.flatten_util.ravel_pytree(gradients(game, unravel(y), MEMORY, BATCH))[0]
+
+    @quick
+    def at(y):
+        xi, jacobian = slope(y), jax.jacfwd(slope)(y)
+        adjustment = (jacobian - jacobian.T).T @ xi / 2
+        return xi, jacobian.T @ xi, adjustment
+
+    ours = quick(functools.partial(regularized_gradients, game, unbiased=False, align=True))
+    signs = set()
+    for seed in range(12):
+        y = flat(PLAYERS) + 2 * numbers(size, seed=seed)
+        xi, uphill, adjustment = at(y)
+        sign = np.sign((xi @ uphill) * (adjustment @ uphill) / size + 0.1)
+        found = ours(unravel(y), MEMORY, BATCH, sga(0.3))
+        np.testing.assert_allclose(flat(found), xi + sign * 0.3 * adjustment, rtol=1e-7, atol=1e-9)
+        signs.add(float(sign))
+    assert signs == {1.0, -1.0}
 
 
 # --- Optimisers
@@ -842,7 +878,7 @@ def filled(game):
 
 def test_samples_are_made_in_batches():
     game = Game(NETWORKS, saturating())
-    state = init(game, KEY, Setting(RATES))
+    state = init(game, KEY, Setting(RATES))._replace(step=jnp.array(1))
     found = sample(game, state, KEY, 5, batch_size=2)
     assert found.shape == (5, 2)
     assert len({tuple(row) for row in found}) == 5
@@ -966,6 +1002,41 @@ BAD = {
     "batches": (
         lambda: make_step(GAME, Update("alternating"))(START, first(1)),
         r"leading axis of 2 for .*, got shape \(1, 4, 2\)",
+    ),
+    "no loss": (lambda: make_step(Game(PLAIN, "hinge")), "game.loss must be a Loss.*'hinge'"),
+    "no networks": (
+        lambda: init(Game(None, saturating()), KEY, Setting(RATES)),
+        "must be Networks",
+    ),
+    "no game": (lambda: train(PLAIN, START, DATA, 2, **NEVER), "game must be a Game"),
+    "no state": (lambda: train(GAME, PLAYERS, DATA, 2, **NEVER), "state must be a State"),
+    "terms that do nothing": (
+        lambda: train(GAME, init(GAME, KEY, Setting(RATES, SOME)), DATA, 2, **NEVER),
+        "without terms=True they do nothing",
+    ),
+    "another's optimizers": (
+        lambda: train(GAME, START, DATA, 2, optimizers=SGD, **NEVER),
+        "must get the same optimizers; the state has none",
+    ),
+    "another's state": (
+        lambda: train(GAME, START, DATA, 2, update=Update("adams-bashforth"), **NEVER),
+        "made for another update than adams-bashforth",
+    ),
+    "alignment of nothing": (lambda: make_step(GAME, align=True), "goes with terms=True"),
+    "alignment of one player": (
+        lambda: regularized_gradients(
+            GAME,
+            PLAYERS,
+            MEMORY,
+            BATCH,
+            SOME._replace(phi=DriftTerms(None, None, None)),
+            align=True,
+        ),
+        "alignment needs terms of both players",
+    ),
+    "running statistics": (
+        lambda: sample(GAME, START, KEY, 1, running=True),
+        "no running statistics before the first step",
     ),
     "penalty": (lambda: wasserstein(-1), "gradient_penalty must be zero or positive, got -1"),
     "no sample": (lambda: sample(GAME, START, KEY, 0), "num_samples must be"),
