@@ -21,6 +21,8 @@
 profile = "quick"  # quick, standard or paper: see profiles/
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -31,7 +33,7 @@ from ddbook import gans, page
 from ddlib import regularizers as reg
 from ddlib.drift import modified_terms
 from ddlib.games import Players, game_field, zero_sum
-from ddlib.methods import simultaneous_euler
+from ddlib.methods import alternating_euler, simultaneous_euler
 
 run = page.open("cancelling_drift", profile)
 claims = run.claims
@@ -56,7 +58,7 @@ here, shown = sweeps[0], sweeps[-1]
 # The table below is generated, not copied: each row's coefficients come from the library, and what
 # a row leaves of the drift comes from [backward error analysis](backward_error_analysis.py) of the
 # regularised updates of a random smooth game, on the one clock of $h$. An entry is the size of the
-# interaction terms that are left, relative to those of plain simultaneous updates: 0 is cancelled, 1 is
+# interaction terms that are left, relative to those of the plain updates: 0 is cancelled, 1 is
 # untouched.
 
 
@@ -72,8 +74,8 @@ def random_game(key, size=4):
     return zero_sum(value)
 
 
-@jax.jit
-def left_over(rates, per_h, y):
+@partial(jax.jit, static_argnums=3)
+def left_over(rates, per_h, y, scheme):
     """First-order drift of the regularised updates, less its self terms: its size, φ and θ.
 
     `per_h` are the coefficients of the terms, divided by h.
@@ -82,7 +84,7 @@ def left_over(rates, per_h, y):
     def step(h, y):
         terms = jax.tree.map(lambda c: c * h, per_h)
         field = game_field(reg.regularized_losses(losses, terms))
-        return simultaneous_euler(field, rates)(h, y)
+        return scheme(field, rates)(h, y)
 
     first = modified_terms(step, 1)(y)[1]
     field = game_field(losses)
@@ -100,6 +102,7 @@ def left_over(rates, per_h, y):
 
 ROWS = {  # at h = 1: all are proportional to h
     "nothing added": lambda rates: reg.consensus(0.0),
+    "drift once more": lambda rates: reg.drift_terms(rates),
     "cancel, published coefficients": lambda rates: reg.cancel_interaction(rates),
     "cancel, joint clock": lambda rates: reg.cancel_interaction(rates, clock="joint"),
     "discriminator's only": lambda rates: reg.cancel_interaction(rates)._replace(
@@ -111,15 +114,31 @@ ROWS = {  # at h = 1: all are proportional to h
     "locally stable GAN, h/4": lambda rates: reg.locally_stable(0.25),
     "ODE-GAN, h/4": lambda rates: reg.ode_gan(0.25),
 }
+ALTERNATING = {
+    "alternating: nothing added": lambda rates: reg.consensus(0.0),
+    "alternating: cancel, published": lambda rates: reg.cancel_interaction(
+        rates, method="alternating"
+    ),
+    "alternating: cancel, joint clock": lambda rates: reg.cancel_interaction(
+        rates, method="alternating", clock="joint"
+    ),
+    "alternating: discriminator's only": lambda rates: reg.cancel_interaction(
+        rates, method="alternating"
+    )._replace(theta=reg.DriftTerms()),
+}
 
 with jax.enable_x64():
     losses = random_game(jax.random.key(3))
     y = Players(*(jax.random.normal(k, (4,)) for k in jax.random.split(jax.random.key(4))))
     rows = []
-    for name, terms in ROWS.items():
-        row = {"method": name}
+    for name, terms in (ROWS | ALTERNATING).items():
+        row, scheme = {"method": name}, simultaneous_euler
+        if name in ALTERNATING:
+            scheme = alternating_euler
         for label, rates in (("equal rates", Players(1.0, 1.0)), ("α = 4 λ", Players(1.0, 0.25))):
-            now, plain = (left_over(rates, ROWS[n](rates), y) for n in (name, "nothing added"))
+            now, plain = (
+                left_over(rates, t(rates), y, scheme) for t in (terms, ROWS["nothing added"])
+            )
             for player, a, b in zip(("φ", "θ"), now, plain, strict=True):
                 row[f"{player}, {label}"] = float(a / b)
         t = terms(Players(1.0, 1.0))
@@ -148,7 +167,9 @@ claims.record(
     holds=bool(
         by.loc["cancel, published coefficients", ["φ, equal rates", "θ, equal rates"]].max() < 1e-9
         and by.loc["cancel, joint clock", uneven].max() < 1e-9
+        and by.loc["alternating: cancel, joint clock", uneven].max() < 1e-9
         and by.loc["cancel, published coefficients", uneven].min() > 0.1
+        and by.loc["alternating: cancel, published", uneven].min() > 0.1
     ),
     measured={
         "published_left_at_equal_rates": float(
@@ -157,6 +178,13 @@ claims.record(
         "published_left_phi": float(by.loc["cancel, published coefficients", uneven[0]]),
         "published_left_theta": float(by.loc["cancel, published coefficients", uneven[1]]),
         "joint_left": float(by.loc["cancel, joint clock", uneven].max()),
+        "alternating_published_left_phi": float(
+            by.loc["alternating: cancel, published", uneven[0]]
+        ),
+        "alternating_published_left_theta": float(
+            by.loc["alternating: cancel, published", uneven[1]]
+        ),
+        "alternating_joint_left": float(by.loc["alternating: cancel, joint clock", uneven].max()),
     },
 )
 
@@ -304,7 +332,8 @@ plt.show()
 # %% [markdown]
 # ## Pair by pair
 #
-# Runs of two methods with the same rates and seed share their start and their minibatches.
+# Runs of two methods with the same rates and seed share their start and their minibatches (of an
+# alternating step, the first).
 
 # %% tags=["hide-input"]
 WANTED = [
@@ -410,6 +439,7 @@ run.card(*(table for sweep in sweeps for table in sweep.tables), run.load("table
 # %% [markdown]
 # ## What to vary
 #
-# - The strength: a tenth of the coefficient, or ten times. Where does it stop to help?
+# - The strength: a tenth of the coefficient, or ten times. Where does it stop helping?
+# - `align=True` in `gan.make_step`: symplectic gradient adjustment with alignment.
 # - `unbiased=False` in [the training notebook](train_gans.py): the norms then carry the variance of
 #   the minibatch.

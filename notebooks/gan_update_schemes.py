@@ -77,9 +77,11 @@ plt.show()
 # %% [markdown]
 # ## Pair by pair
 #
-# Runs of two methods with the same rates and seed share their start and their minibatches. The
-# table counts, pair by pair, how often the second method ends with the smaller Fréchet distance,
-# and gives the probability that fair coins would do as well (a sign test).
+# Runs of two methods with the same rates and seed share their start, and the first minibatch of each
+# step. (An alternating step draws a second one and a Runge–Kutta step four: they see more data.)
+# The table counts, pair by pair, how often the first method ends with the smaller Fréchet distance,
+# and gives the probability that fair coins would do as well (a sign test). Runs of one seed have
+# more in common than coins, so the table also says whether the first method wins in each seed.
 
 
 # %% tags=["hide-input"]
@@ -147,5 +149,5 @@ run.card(*(table for sweep in sweeps for table in sweep.tables))
 # ## What to vary
 #
 # - The rates: add 0.1 and 0.2 to the grid and see which method diverges first.
-# - The batch size: at a batch of 4 noise hides the drift.
+# - The batch size: does noise hide the drift at a batch of 4?
 # - `first="theta"` in the update: the generator moves first, and the drift's signs change places.

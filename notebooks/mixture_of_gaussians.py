@@ -419,6 +419,11 @@ def released(game, regularised):
     return step
 
 
+for name, given, known in (("methods", s.methods, METHODS), ("losses", s.losses, LOSSES)):
+    if unknown := set(given) - set(known):
+        raise ValueError(f"{name}: there are {sorted(known)}, not {sorted(unknown)}")
+
+
 @cache
 def programs(method, loss, regularised):
     """(game, start, advance, look): of one method, on all seeds at once."""

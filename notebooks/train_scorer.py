@@ -90,8 +90,8 @@ print(
 # %% [markdown]
 # ## The network and its training
 #
-# A residual network (`ddlib/_scorer.py`) of nine 3×3 convolutions, in three stages of 32, 96 and 128
-# channels; the first convolution already halves the image. That makes 24 million multiply-adds for an
+# A residual network (`ddlib/_scorer.py`) of three stages with 32, 96 and 128 channels: a convolution
+# that halves the image, 4×4 in the first stage and 3×3 in the others, and two of 3×3. That makes 24 million multiply-adds for an
 # image of 32×32. The features are the 128 channels of the last stage, averaged over its 4×4 pixels.
 #
 # The scorer shall also judge images of 16×16, resized to 32×32. A classifier that has seen only sharp
@@ -148,9 +148,9 @@ def step(carry, t, batch):
 
 
 # %% [markdown]
-# One pass of stochastic gradient descent with Nesterov's momentum, its rate rising for a quarter of the
-# steps and falling to zero by a cosine. Batch norm serves the training; what is tested and shipped has it folded into kernels and biases,
-# rounded to half precision.
+# Stochastic gradient descent with Nesterov's momentum, its rate rising for a quarter of the steps and
+# falling to zero by a cosine. Batch norm serves the training; what is tested and shipped has it
+# folded into kernels and biases, rounded to half precision.
 
 # %%
 probability = jax.jit(lambda weights, x: jax.nn.softmax(network.outputs(weights, x)[0]))
@@ -217,15 +217,14 @@ plt.show()
 
 # %% [markdown]
 # The rate's fall brings the last points of accuracy. The published run is the one whose network ships.
-# It is a small network, trained on one core of a CPU in the time that the card below gives: what that
-# buys is far from what can be had.
+# It is a small network, trained on one core of a CPU: what that buys is far from what can be had.
 #
 # From here on the network is what a user gets: a file with its provenance, read by
 # `metrics.load_scorer`. It takes images of any size, with values in $[0, 1]$. Here it is tried on all
 # test images, at both sizes, and then told in its own file how often it was right.
 
 # %%
-file = run._folder / "scorer.safetensors"  # beside the tables
+file = run.folder / "scorer.safetensors"  # beside the tables
 weights = network.fold(*carry[:2])
 provenance = {"name": train.name, **dataclasses.asdict(epochs.provenance)}
 network.write(file, weights, provenance)
@@ -345,10 +344,10 @@ fig.suptitle(f"{table.label}, {table.frame.num_reference.iloc[0]} training image
 plt.show()
 
 # %% [markdown]
-# The Inception score of real images, 6.7 at 32 pixels and 6.1 at 16 with the published scorer, depends
-# little on $n$. (It stays below 10 since the classifier is not certain of every image, and less so of
-# coarse ones.) The distance depends on nothing as much: 0.9 with 125 images, 0.02 with 10,000, all of
-# the same kind. A generator's distance means something only against the floor at its $n$.
+# The Inception score of real images depends little on $n$. (It stays below 10 since the classifier is
+# not certain of every image, and less so of coarse ones.) The distance depends on nothing as much,
+# though all of these images are of the same kind. A generator's distance means something only
+# against the floor at its $n$.
 #
 # ## Does a worse image score worse?
 #

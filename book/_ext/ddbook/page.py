@@ -183,6 +183,11 @@ class Run:
         """Return the folder of checkpoints for what `cached` is computing under the same key."""
         return self._store.scratch({**key, "dataset": self._dataset})
 
+    @property
+    def folder(self) -> Path:
+        """Where this run's tables go; what else a notebook writes there goes with them."""
+        return self._folder
+
     def cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
         """Return `compute()`, or what it gave when a run with an equal key was finished before.
 
