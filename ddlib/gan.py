@@ -55,7 +55,7 @@ def sngan_networks(
     latents: int = 128,
     channels: int = 3,
     spectral_norm: bool = True,
-    initial_std: float | None = sngan.INITIAL_STD,
+    initial_std: float | None = None,
 ) -> Networks:
     """The SN-GAN pair of `ddlib.sngan`; arguments and errors are its.
 

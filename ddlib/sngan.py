@@ -27,7 +27,6 @@ from jaxtyping import Array, Float, PyTree
 from ddlib._check import check_count, check_step_size
 
 DECAY = 0.999  # of the generator's running statistics
-INITIAL_STD = 0.02  # of kernels: with plain gradient descent it decides how fast training starts
 SLOPE = 0.1  # of the discriminator's leaky rectifiers
 
 
@@ -74,7 +73,7 @@ def generator(
     width: float = 1,
     latents: int = 128,
     channels: int = 3,
-    initial_std: float | None = INITIAL_STD,
+    initial_std: float | None = None,
 ) -> Generator:
     """The SN-GAN generator: a linear map, three doublings, a convolution, tanh.
 
@@ -90,7 +89,7 @@ def generator(
         default of the library that the papers' released code used, truncated normal numbers of
         variance about 1/fan-in. What follows a kernel here, batch norm or spectral norm, does not
         see its scale, so that starting 1/s times as small makes the first steps of gradient descent
-        s² times as large: with None, short runs hardly leave their start.
+        s² times as large.
 
     Raises:
       ValueError: sizes that are not positive integers or no multiple of 8, a width that leaves no
@@ -126,7 +125,7 @@ def discriminator(
     width: float = 1,
     channels: int = 3,
     spectral_norm: bool = True,
-    initial_std: float | None = INITIAL_STD,
+    initial_std: float | None = None,
 ) -> Discriminator:
     """The SN-GAN discriminator: seven convolutions with leaky ReLU, and a linear map.
 
