@@ -750,8 +750,6 @@ if profile != "quick":
     )
 
 # %% [markdown]
-# TEXT2
-#
 # ## With and without the regulariser
 
 # %% tags=["hide-input"]
@@ -783,7 +781,7 @@ def band(ax, name, column, against, *, regularised, rate=0.1, loss="non-saturati
     ax.fill_between(low.index, low, high, color=style["color"], alpha=0.13, lw=0)
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT2"}, "figure": {"caption": "CAP2", "name": "fig-mog-samples"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated points over the sixteen modes for Euler, alternating Euler, Heun and RK4. Without the regulariser they lie on one spot or a streak, far from most modes; with it they spread over the grid."}, "figure": {"caption": "A thousand samples at the end of the first seed's run, over the modes (circles). Above without the regulariser, below with it; with it Euler and RK4 took more steps than the other two.", "name": "fig-mog-samples"}}
 picked = shown["samples"].frame
 columns = [m for m in ("Euler", "alternating", "Heun", "RK4") if m in set(picked.method)]
 fig, axes = plt.subplots(2, len(columns), figsize=(7.4, 4.1), sharex=True, sharey=True)
@@ -800,7 +798,7 @@ for ax, name in zip(axes[0], columns, strict=True):
 fig.suptitle(label, fontsize=10, x=0.99, ha="right")
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT3"}, "figure": {"caption": "CAP3", "name": "fig-mog-steps"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Energy distance against step. Without the regulariser all methods stay near 0.04 for some three thousand steps and then rise together beyond 0.5. With it all stay near 0.04 and fall slowly."}, "figure": {"caption": "Energy distance at step 0.1: median over seeds, and their range. Dashed: where a run counts as failed. Methods that cost more end sooner: all have the same number of gradient evaluations, but Euler and RK4 with the regulariser, which go on to 30,000 steps.", "name": "fig-mog-steps"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0), sharey=True)
 for ax, regularised in zip(axes, (False, True), strict=True):
     for name, _ in METHODS.values():
@@ -817,11 +815,35 @@ fig.legend(
 plt.show()
 
 # %% [markdown]
-# TEXT3
+# The regulariser decides. After equally many steps the energy distance without and with it is
+# {measured}`odegan-mog-regulariser:Euler:.2g` and
+# {measured}`odegan-mog-regulariser:Euler_regularised:.2g` for Euler,
+# {measured}`odegan-mog-regulariser:Heun:.2g` and
+# {measured}`odegan-mog-regulariser:Heun_regularised:.2g` for Heun,
+# {measured}`odegan-mog-regulariser:RK4:.2g` and
+# {measured}`odegan-mog-regulariser:RK4_regularised:.2g` for RK4: {claim}`odegan-mog-regulariser` Even
+# with it, RK4 covers all sixteen modes in {measured}`odegan-mog-rk4-covers:seeds_with_all` of five seeds
+# after 30,000 steps, and {measured}`odegan-mog-rk4-covers:median` in the median:
+# {claim}`odegan-mog-rk4-covers`
+#
+# The order does not decide. Without the regulariser the distances after
+# {measured}`odegan-mog-order:steps` steps are {measured}`odegan-mog-order:Euler:.3g` (Euler),
+# {measured}`odegan-mog-order:Heun:.3g` (Heun) and {measured}`odegan-mog-order:RK4:.3g` (RK4), so that
+# Euler is the worst and the two others are alike: {claim}`odegan-mog-order` And all curves leave
+# together, at the same *step*, whatever the method. What the methods share is the flow; it seems to
+# be the flow that leaves, and a better integrator follows it faithfully. (RK4's run ends about there.)
+# Alternating Euler keeps more than simultaneous Euler after 16,000 steps, where both have failed
+# ({measured}`ours-mog-alternating:alternating:.3g` against
+# {measured}`ours-mog-alternating:Euler:.3g`), though not the half of it that we had expected:
+# {claim}`ours-mog-alternating` AB2 is at {measured}`ours-mog-ab2:AB2:.3g`: {claim}`ours-mog-ab2`
+#
+# The released RK4 ends at {measured}`ours-mog-released-like-euler:released_RK4:.3g` where Euler is at
+# {measured}`ours-mog-released-like-euler:Euler:.3g` and RK4 of the game at
+# {measured}`ours-mog-released-like-euler:RK4:.3g`: {claim}`ours-mog-released-like-euler`
 #
 # ## Order or stability, on the mixture
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT4"}, "figure": {"caption": "CAP4", "name": "fig-mog-eigenvalues"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Eigenvalues times the step in the complex plane, with the stability regions of Euler, Heun and RK4. Almost all lie close to the negative real axis, some left of minus two; few have an imaginary part worth mention."}, "figure": {"caption": "The game's largest eigenvalues times 0.1 in runs of Euler and of RK4, upper half plane, and what three methods keep (inside the curves). Eigenvalues left of the frame exist.", "name": "fig-mog-eigenvalues"}}
 spectrum = shown["spectra"].frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharex=True, sharey=True)
 grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-0.1, 3.2, 300)[:, None]
@@ -856,7 +878,15 @@ axes[1].legend(loc="upper left", fontsize=9, title=shown["spectra"].label, title
 plt.show()
 
 # %% [markdown]
-# TEXT4
+# The linear game is a rotation, damped a little; this one is not. Its largest eigenvalues are real and
+# negative: *stiffness*, not rotation. Without the regulariser the largest imaginary part is
+# {measured}`ours-mog-eigenvalues:largest_imaginary:.2g` and the largest eigenvalue
+# {measured}`ours-mog-eigenvalues:largest:.2g` in size, which takes $h\lambda$ out of every explicit
+# method's region at $h = 0.1$. In {measured}`ours-mog-eigenvalues:euler` of
+# {measured}`ours-mog-eigenvalues:states` states Euler amplifies an eigenvalue that the flow damps, as we
+# had expected; RK4 does so too, in {measured}`ours-mog-eigenvalues:rk4`:
+# {claim}`ours-mog-eigenvalues` So the answer to the chapter's question is: neither. Where runs
+# fail at this step they fail for all methods alike; the region of stability shows at larger steps.
 
 # %% tags=["hide-input"]
 ends = frame[frame.step == frame.groupby("run").step.transform("max")]
@@ -870,11 +900,13 @@ order_of = [name for name, _ in METHODS.values() if name in broken.index]
 broken.loc[order_of].astype(int).rename(columns={False: "plain", True: "regularised"}, level=0)
 
 # %% [markdown]
-# TEXT5
+# There RK4 stands where the others fall: at step 0.4 with the regulariser Euler has failed in
+# {measured}`ours-mog-larger-steps:Euler_regularised` of {measured}`ours-mog-larger-steps:seeds` seeds
+# and RK4 in {measured}`ours-mog-larger-steps:RK4_regularised`: {claim}`ours-mog-larger-steps`
 #
 # ## What it costs
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT5"}, "figure": {"caption": "CAP5", "name": "fig-mog-cost"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of good samples and number of modes covered against gradient evaluations, with the regulariser. At equal evaluations Euler lies above RK4; alternating Euler leads where it was run."}, "figure": {"caption": "What a number of gradient evaluations buys, with the regulariser: median over seeds, and range. The regulariser's product counts as an evaluation.", "name": "fig-mog-cost"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0))
 for ax, column in zip(axes, ("good", "modes"), strict=True):
     for name, _ in METHODS.values():
@@ -904,11 +936,18 @@ print(f"Milliseconds a step of one seed on one core, and evaluations as counted 
 price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
 
 # %% [markdown]
-# TEXT6
+# RK4 does not repay its cost. After {measured}`ours-mog-cost:evaluations` evaluations
+# {measured}`ours-mog-cost:Euler:.0%` of Euler's samples are good and
+# {measured}`ours-mog-cost:RK4:.0%` of RK4's: {claim}`ours-mog-cost` Nor does its larger step repay it.
+# With {measured}`ours-mog-large-step-no-gain:evaluations` evaluations Euler at 0.1 has
+# {measured}`ours-mog-large-step-no-gain:Euler:.1%` good samples, RK4 at 0.4
+# {measured}`ours-mog-large-step-no-gain:RK4_large:.1%`, RK4 at 0.1
+# {measured}`ours-mog-large-step-no-gain:RK4:.1%` and Euler at 0.025
+# {measured}`ours-mog-large-step-no-gain:Euler_small:.1%`: {claim}`ours-mog-large-step-no-gain`
 #
 # ## Other losses
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "ALT6"}, "figure": {"caption": "CAP6", "name": "fig-mog-losses"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Energy distance at the end for four losses, Euler and RK4 with and without the regulariser, a dot a seed. With the Wasserstein loss RK4 lies far below Euler without the regulariser; with least squares no run is below 0.7."}, "figure": {"caption": "Energy distance at step 0.1 after RK4's number of steps, a dot a seed. At the upper edge: how many seeds have an energy distance above 0.7, or none.", "name": "fig-mog-losses"}}
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
 names = list(dict.fromkeys(frame.loss))
 for i, loss in enumerate(names):
@@ -924,9 +963,15 @@ for i, loss in enumerate(names):
         one = one[one.step <= (limit if np.isfinite(limit) else one.step.max())]
         value = one[one.step >= 0.75 * one.step.max()].groupby("seed").energy.mean()
         x = i + 0.17 * (j - 1.5)
+        lost = int((~(value < 0.7)).sum())
+        if lost:
+            ax.text(x, 0.72, f"{lost}", ha="center", color=look_of(name)["color"], fontsize=9)
         style = {"color": look_of(name)["color"], "mfc": None if regularised else "white"}
         ax.plot([x] * len(value), value, "o", ms=5, alpha=0.8, **style)
 ax.set(yscale="log", xticks=range(len(names)), xticklabels=names, ylabel="energy distance")
+ax.set(ylim=(0.01, 0.7))
+ax.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.5], ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"])
+ax.yaxis.set_minor_formatter(NullFormatter())
 ax.grid(axis="x", visible=False)
 for name, regularised in [("Euler", False), ("RK4", False), ("Euler", True), ("RK4", True)]:
     ax.plot([], [], "o", color=look_of(name)["color"], mfc=None if regularised else "white",
@@ -935,7 +980,12 @@ fig.legend(loc="outside upper center", ncols=4, fontsize=9, title=label, title_f
 plt.show()
 
 # %% [markdown]
-# TEXT7
+# With the saturating loss RK4 ends at {measured}`ours-mog-other-losses:saturating_RK4:.2g` and Euler at
+# {measured}`ours-mog-other-losses:saturating_Euler:.2g`; with the Wasserstein loss at
+# {measured}`ours-mog-other-losses:Wasserstein_RK4:.2g` against
+# {measured}`ours-mog-other-losses:Wasserstein_Euler:.2g`, the one case where the integrator decides.
+# With least squares nothing trains at this step, and RK4 diverges:
+# {claim}`ours-mog-other-losses`
 
 # %% tags=["remove-input"]
 run.card(curves, samples, spectra, *(table for table in shown.values() if table.published))
