@@ -203,14 +203,18 @@ plt.show()
 
 # %% [markdown]
 # The best tenth of the runs with the terms cancelled ends at a Fréchet distance of
-# {measured}`dd-fig7-cancelling:frechet:.3g` and an Inception score of {measured}`dd-fig7-cancelling:inception:.3g`, with plain simultaneous updates at
-# {measured}`dd-fig7-cancelling:frechet_other:.3g` and {measured}`dd-fig7-cancelling:inception_other:.3g`. Pair by pair the former end closer in
-# {measured}`dd-fig7-cancelling:better_pairs` of {measured}`dd-fig7-cancelling:pairs` (chance {measured}`dd-fig7-cancelling:chance:.2g`):
-# {claim}`dd-fig7-cancelling` At one rate for both players the best quarter of the cancelled runs ends at
+# {measured}`dd-fig7-cancelling:frechet:.3g` and an Inception score of
+# {measured}`dd-fig7-cancelling:inception:.3g`, with plain simultaneous updates at
+# {measured}`dd-fig7-cancelling:frechet_other:.3g` and
+# {measured}`dd-fig7-cancelling:inception_other:.3g`. Pair by pair the former end closer in
+# {measured}`dd-fig7-cancelling:better_pairs` of {measured}`dd-fig7-cancelling:pairs` (chance
+# {measured}`dd-fig7-cancelling:chance:.2g`): {claim}`dd-fig7-cancelling` At one rate for both
+# players the best quarter of the cancelled runs ends at
 # {measured}`dd-fig7-recovers-rk4:cancelled_frechet_distance:.3g`, that of Runge–Kutta 4 at
-# {measured}`dd-fig7-recovers-rk4:rk4_frechet_distance:.3g`: {claim}`dd-fig7-recovers-rk4` Adam's best tenth
-# reaches a distance of {measured}`dd-fig7-matches-adam:adam_frechet:.3g` on its way, and the cancelled runs'
-# {measured}`dd-fig7-matches-adam:cancelled_frechet:.3g`: {claim}`dd-fig7-matches-adam`
+# {measured}`dd-fig7-recovers-rk4:rk4_frechet_distance:.3g`: {claim}`dd-fig7-recovers-rk4` Adam's
+# best tenth reaches a distance of {measured}`dd-fig7-matches-adam:adam_frechet:.3g` on its way, and
+# the cancelled runs' {measured}`dd-fig7-matches-adam:cancelled_frechet:.3g`:
+# {claim}`dd-fig7-matches-adam`
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-cancel-samples"}}
 gans.pictures(shown, {"simultaneous": "simultaneous", "cancelled": "cancelled", "Adam": "Adam"})
@@ -316,15 +320,19 @@ plt.show()
 
 # %% [markdown]
 # The best tenth of the runs with the joint clock's coefficients ends at a Fréchet distance of
-# {measured}`ours-joint-clock-trains-better:frechet:.3g` and an Inception score of {measured}`ours-joint-clock-trains-better:inception:.3g`, with the published ones at
-# {measured}`ours-joint-clock-trains-better:frechet_other:.3g` and {measured}`ours-joint-clock-trains-better:inception_other:.3g`. Pair by pair the former end closer in
-# {measured}`ours-joint-clock-trains-better:better_pairs` of {measured}`ours-joint-clock-trains-better:pairs` (chance {measured}`ours-joint-clock-trains-better:chance:.2g`):
-# {claim}`ours-joint-clock-trains-better`
+# {measured}`ours-joint-clock-trains-better:frechet:.3g` and an Inception score of
+# {measured}`ours-joint-clock-trains-better:inception:.3g`, with the published ones at
+# {measured}`ours-joint-clock-trains-better:frechet_other:.3g` and
+# {measured}`ours-joint-clock-trains-better:inception_other:.3g`. Pair by pair the former end closer
+# in {measured}`ours-joint-clock-trains-better:better_pairs` of
+# {measured}`ours-joint-clock-trains-better:pairs` (chance
+# {measured}`ours-joint-clock-trains-better:chance:.2g`): {claim}`ours-joint-clock-trains-better`
 #
 # The discriminator's term alone ends closer than the generator's alone in
-# {measured}`ours-which-term:generator_better_pairs` of {measured}`ours-which-term:generator_pairs` pairs (chance
-# {measured}`ours-which-term:generator_chance:.2g`), and closer than no term in {measured}`ours-which-term:neither_better_pairs` of
-# {measured}`ours-which-term:neither_pairs` (chance {measured}`ours-which-term:neither_chance:.2g`): {claim}`ours-which-term`
+# {measured}`ours-which-term:generator_better_pairs` of {measured}`ours-which-term:generator_pairs`
+# pairs (chance {measured}`ours-which-term:generator_chance:.2g`), and closer than no term in
+# {measured}`ours-which-term:neither_better_pairs` of {measured}`ours-which-term:neither_pairs`
+# (chance {measured}`ours-which-term:neither_chance:.2g`): {claim}`ours-which-term`
 #
 # ## Other adjustments
 #
@@ -354,8 +362,8 @@ plt.show()
 # %% [markdown]
 # The best tenth's distance at the end is between {measured}`dd-fig8-sga:best:.3g` and
 # {measured}`dd-fig8-sga:worst:.3g` over the strengths of SGA: {claim}`dd-fig8-sga` It is between
-# {measured}`dd-fig8-consensus:best:.3g` and {measured}`dd-fig8-consensus:worst:.3g` over those of consensus
-# optimisation: {claim}`dd-fig8-consensus` That of the cancelled runs is
+# {measured}`dd-fig8-consensus:best:.3g` and {measured}`dd-fig8-consensus:worst:.3g` over those of
+# consensus optimisation: {claim}`dd-fig8-consensus` That of the cancelled runs is
 # {measured}`dd-fig8-sga:cancelled:.3g`.
 #
 # ## Pair by pair

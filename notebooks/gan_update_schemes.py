@@ -67,10 +67,12 @@ plt.show()
 
 # %% [markdown]
 # The best tenth of the runs with alternating updates ends at a Fréchet distance of
-# {measured}`dd-fig5-alternating:frechet:.3g` and an Inception score of {measured}`dd-fig5-alternating:inception:.3g`, with simultaneous ones at
-# {measured}`dd-fig5-alternating:frechet_other:.3g` and {measured}`dd-fig5-alternating:inception_other:.3g`. Pair by pair the former end closer in
-# {measured}`dd-fig5-alternating:better_pairs` of {measured}`dd-fig5-alternating:pairs` (chance {measured}`dd-fig5-alternating:chance:.2g`):
-# {claim}`dd-fig5-alternating`
+# {measured}`dd-fig5-alternating:frechet:.3g` and an Inception score of
+# {measured}`dd-fig5-alternating:inception:.3g`, with simultaneous ones at
+# {measured}`dd-fig5-alternating:frechet_other:.3g` and
+# {measured}`dd-fig5-alternating:inception_other:.3g`. Pair by pair the former end closer in
+# {measured}`dd-fig5-alternating:better_pairs` of {measured}`dd-fig5-alternating:pairs` (chance
+# {measured}`dd-fig5-alternating:chance:.2g`): {claim}`dd-fig5-alternating`
 #
 # At one rate for both players Runge–Kutta 4 has no drift worth mention.
 
@@ -80,8 +82,8 @@ gans.figure(gans.restrict(shown, lambda t: t["rate_phi"] == t["rate_theta"]), th
 plt.show()
 
 # %% [markdown]
-# The best quarter ends at a Fréchet distance of {measured}`dd-fig5-rk4:simultaneous_frechet:.3g` with
-# Runge–Kutta 4, {measured}`dd-fig5-rk4:simultaneous_frechet_other:.3g` with simultaneous and
+# The best quarter ends at a Fréchet distance of {measured}`dd-fig5-rk4:simultaneous_frechet:.3g`
+# with Runge–Kutta 4, {measured}`dd-fig5-rk4:simultaneous_frechet_other:.3g` with simultaneous and
 # {measured}`dd-fig5-rk4:alternating_frechet_other:.3g` with alternating updates:
 # {claim}`dd-fig5-rk4`
 
@@ -92,11 +94,12 @@ plt.show()
 # %% [markdown]
 # ## Pair by pair
 #
-# Runs of two methods with the same rates and seed share their start, and the first minibatch of each
-# step. (An alternating step draws a second one and a Runge–Kutta step four: they see more data.)
-# The table counts, pair by pair, how often the first method ends with the smaller Fréchet distance,
-# and gives the probability that fair coins would do as well (a sign test). Runs of one seed have
-# more in common than coins, so the table also says whether the first method wins in each seed.
+# Runs of two methods with the same rates and seed share their start, and the first minibatch of
+# each step. (An alternating step draws a second one and a Runge–Kutta step four: they see more
+# data.) The table counts, pair by pair, how often the first method ends with the smaller Fréchet
+# distance, and gives the probability that fair coins would do as well (a sign test). Runs of one
+# seed have more in common than coins, so the table also says whether the first method wins in each
+# seed.
 
 
 # %% tags=["hide-input"]

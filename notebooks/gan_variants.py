@@ -34,9 +34,9 @@ run.uses(here.tables[0])
 # ## Least squares
 #
 # The discriminator minimises $\mathbb E_x (D(x) - 1)^2 + \mathbb E_z D(G(z))^2$. In the usual form
-# {cite:p}`mao2017least` the generator minimises $\mathbb E_z (D(G(z)) - 1)^2$; in the paper's released
-# code it maximises $\mathbb E_z D(G(z))^2$, which makes the game zero-sum, and that is what runs
-# here. (`gan.least_squares()` is the usual form.)
+# {cite:p}`mao2017least` the generator minimises $\mathbb E_z (D(G(z)) - 1)^2$; in the paper's
+# released code it maximises $\mathbb E_z D(G(z))^2$, which makes the game zero-sum, and that is
+# what runs here. (`gan.least_squares()` is the usual form.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with the least-squares loss for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "The least-squares loss: simultaneous updates, alternating ones, and simultaneous ones with the interaction terms cancelled.", "name": "fig-least-squares"}}
 LEAST_SQUARES = {
@@ -49,10 +49,12 @@ plt.show()
 
 # %% [markdown]
 # The best tenth of the runs with the terms cancelled ends at a Fréchet distance of
-# {measured}`ours-least-squares:frechet:.3g` and an Inception score of {measured}`ours-least-squares:inception:.3g`, with plain simultaneous updates at
-# {measured}`ours-least-squares:frechet_other:.3g` and {measured}`ours-least-squares:inception_other:.3g`. Pair by pair the former end closer in
-# {measured}`ours-least-squares:better_pairs` of {measured}`ours-least-squares:pairs` (chance {measured}`ours-least-squares:chance:.2g`):
-# {claim}`ours-least-squares`
+# {measured}`ours-least-squares:frechet:.3g` and an Inception score of
+# {measured}`ours-least-squares:inception:.3g`, with plain simultaneous updates at
+# {measured}`ours-least-squares:frechet_other:.3g` and
+# {measured}`ours-least-squares:inception_other:.3g`. Pair by pair the former end closer in
+# {measured}`ours-least-squares:better_pairs` of {measured}`ours-least-squares:pairs` (chance
+# {measured}`ours-least-squares:chance:.2g`): {claim}`ours-least-squares`
 #
 # ## Several updates a turn
 #
@@ -126,10 +128,10 @@ ax.set_title(shown.label, fontsize=10.5)
 plt.show()
 
 # %% [markdown]
-# The median range is {measured}`dd-seed-variance:median_range_simultaneous:.2g` decades for simultaneous updates
-# and {measured}`dd-seed-variance:median_range_cancelled:.2g` with the terms cancelled, where it is the larger one
-# at {measured}`dd-seed-variance:larger` of {measured}`dd-seed-variance:pairs` pairs of rates:
-# {claim}`dd-seed-variance`
+# The median range is {measured}`dd-seed-variance:median_range_simultaneous:.2g` decades for
+# simultaneous updates and {measured}`dd-seed-variance:median_range_cancelled:.2g` with the terms
+# cancelled, where it is the larger one at {measured}`dd-seed-variance:larger` of
+# {measured}`dd-seed-variance:pairs` pairs of rates: {claim}`dd-seed-variance`
 
 # %% tags=["hide-input", "remove-output"]
 methods = set(here.runs["method"])

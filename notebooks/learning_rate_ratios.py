@@ -114,11 +114,12 @@ else:
 # %% [markdown]
 # For each α and seed we compare the median distance at ratios up to one half with that above. Under
 # alternating updates it is larger in {measured}`dd-fig6-alternating:better` of
-# {measured}`dd-fig6-alternating:pairs` cases, by {measured}`dd-fig6-alternating:median_log10_gain:.2g` decades in
-# the median: {claim}`dd-fig6-alternating` Under simultaneous ones it is larger in
-# {measured}`dd-fig6-simultaneous:better`, by {measured}`dd-fig6-simultaneous:median_log10_gain:.2g` decades, and
-# less so than under alternating ones in {measured}`dd-fig6-simultaneous:less_than_alternating`:
-# {claim}`dd-fig6-simultaneous`
+# {measured}`dd-fig6-alternating:pairs` cases, by
+# {measured}`dd-fig6-alternating:median_log10_gain:.2g` decades in the median:
+# {claim}`dd-fig6-alternating` Under simultaneous ones it is larger in
+# {measured}`dd-fig6-simultaneous:better`, by {measured}`dd-fig6-simultaneous:median_log10_gain:.2g`
+# decades, and less so than under alternating ones in
+# {measured}`dd-fig6-simultaneous:less_than_alternating`: {claim}`dd-fig6-simultaneous`
 #
 # The sweep holds α to the paper's interval and sets λ = α divided by the ratio: a small ratio also
 # means a *fast generator*. So the ratio is not all that varies, and the table gives every cell.

@@ -146,8 +146,8 @@ def begin(name, field, y):
 # %% [markdown]
 # The last three are of ODE-GAN's released notebook. Its "Heun" evaluates the second slope at half a
 # step and weighs both by one half. And whatever the method, the notebook integrates each player
-# while the other stands still; so its Runge–Kutta methods are not those of the game. "Heun at half a
-# step" is the first slip without the second.
+# while the other stands still; so its Runge–Kutta methods are not those of the game. "Heun at half
+# a step" is the first slip without the second.
 #
 # Growth comes from the steps themselves: the moduli of the step's multipliers at the equilibrium of
 # the purely rotational game ($\epsilon = 0$, $\omega = 1$), and, beside them, the growth of the
@@ -282,23 +282,23 @@ claims.record(
 )
 
 # %% [markdown]
-# Euler's limit agrees with the condition above to {measured}`odegan-euler-threshold:relative_error:.1g`:
-# {claim}`odegan-euler-threshold` On a pure rotation Heun grows at every step and RK4 decays up to
-# $h\omega = $ {measured}`ours-rotation-rk2-rk4:rk4_limit:.4f`: {claim}`ours-rotation-rk2-rk4` The
-# review's doubt is right about Heun, and about RK4 only beyond that step. At
-# $\epsilon/\omega = 0.1$ the largest stable $h\omega$ is
-# {measured}`ours-stability-not-order:limit_Euler:.2g` for Euler and
-# {measured}`ours-stability-not-order:limit_alternating:.3g` for alternating Euler, both of order one;
-# {measured}`ours-stability-not-order:limit_AB2:.2g` for AB2 and
+# Euler's limit agrees with the condition above to
+# {measured}`odegan-euler-threshold:relative_error:.1g`: {claim}`odegan-euler-threshold` On a pure
+# rotation Heun grows at every step and RK4 decays up to $h\omega = $
+# {measured}`ours-rotation-rk2-rk4:rk4_limit:.4f`: {claim}`ours-rotation-rk2-rk4` The review's doubt
+# is right about Heun, and about RK4 only beyond that step. At $\epsilon/\omega = 0.1$ the largest
+# stable $h\omega$ is {measured}`ours-stability-not-order:limit_Euler:.2g` for Euler and
+# {measured}`ours-stability-not-order:limit_alternating:.3g` for alternating Euler, both of order
+# one; {measured}`ours-stability-not-order:limit_AB2:.2g` for AB2 and
 # {measured}`ours-stability-not-order:limit_Heun:.3g` for Heun, both of order two:
 # {claim}`ours-stability-not-order` Order and stability are two things.
 #
 # ODE-GAN's released steps are others than they are called. With the second slope at half a step and
-# equal weights, Heun's method is of order {measured}`erratum-odegan-released:order_half_step:.2f`. With
-# the other player frozen, the released Heun is of order
+# equal weights, Heun's method is of order {measured}`erratum-odegan-released:order_half_step:.2f`.
+# With the other player frozen, the released Heun is of order
 # {measured}`erratum-odegan-released:order_heun:.2f` for the game and RK4 of order
-# {measured}`erratum-odegan-released:order_rk4:.2f`, and on a rotation both are *exactly* Euler's method:
-# what rotates is the interaction, and that they leave out. {claim}`erratum-odegan-released`
+# {measured}`erratum-odegan-released:order_rk4:.2f`, and on a rotation both are *exactly* Euler's
+# method: what rotates is the interaction, and that they leave out. {claim}`erratum-odegan-released`
 #
 # ## The mixture
 #
@@ -334,10 +334,11 @@ LOSSES = {
 # %% [markdown]
 # ### What is measured
 #
-# Of 5,120 samples: the share within four widths of a mode (*good* samples), the number of modes that
-# get at least 20 of them (a sixteenth of their due), the energy distance to held-out samples of the
-# mixture, and the norms of both players' gradients. A run has *failed* when its energy distance
-# is above 0.5, half of what a generator has that puts everything on the centre, or not a number.
+# Of 5,120 samples: the share within four widths of a mode (*good* samples), the number of modes
+# that get at least 20 of them (a sixteenth of their due), the energy distance to held-out samples
+# of the mixture, and the norms of both players' gradients. A run has *failed* when its energy
+# distance is above 0.5, half of what a generator has that puts everything on the centre, or not a
+# number.
 
 
 # %%
@@ -487,12 +488,12 @@ def steps_for(method, regularised, evaluations):
 
 
 # %% [markdown]
-# Every method runs at the released notebook's step 0.1, with and without the regulariser, to the same
-# number of gradient evaluations; Euler and RK4 with the regulariser go on to the notebook's 30,000
-# steps in the larger profiles. Two more share RK4's cost: Euler at a quarter of the step, which
-# takes four steps for RK4's one, and RK4 at four times the step, which covers in one step what Euler
-# covers in four. Short runs at larger steps show where each method breaks, and runs with other losses
-# whether any of it depends on the loss.
+# Every method runs at the released notebook's step 0.1, with and without the regulariser, to the
+# same number of gradient evaluations; Euler and RK4 with the regulariser go on to the notebook's
+# 30,000 steps in the larger profiles. Two more share RK4's cost: Euler at a quarter of the step,
+# which takes four steps for RK4's one, and RK4 at four times the step, which covers in one step
+# what Euler covers in four. Short runs at larger steps show where each method breaks, and runs with
+# other losses whether any of it depends on the loss.
 
 # %%
 TOGETHER = ("simultaneous", "rk4")  # what the comparisons rest on
@@ -821,24 +822,24 @@ plt.show()
 # {measured}`odegan-mog-regulariser:Heun:.2g` and
 # {measured}`odegan-mog-regulariser:Heun_regularised:.2g` for Heun,
 # {measured}`odegan-mog-regulariser:RK4:.2g` and
-# {measured}`odegan-mog-regulariser:RK4_regularised:.2g` for RK4: {claim}`odegan-mog-regulariser` Even
-# with it, RK4 covers all sixteen modes in {measured}`odegan-mog-rk4-covers:seeds_with_all` of five seeds
-# after 30,000 steps, and {measured}`odegan-mog-rk4-covers:median` in the median:
+# {measured}`odegan-mog-regulariser:RK4_regularised:.2g` for RK4: {claim}`odegan-mog-regulariser`
+# Even with it, RK4 covers all sixteen modes in {measured}`odegan-mog-rk4-covers:seeds_with_all` of
+# five seeds after 30,000 steps, and {measured}`odegan-mog-rk4-covers:median` in the median:
 # {claim}`odegan-mog-rk4-covers`
 #
 # The order does not decide. Without the regulariser the distances after
 # {measured}`odegan-mog-order:steps` steps are {measured}`odegan-mog-order:Euler:.3g` (Euler),
-# {measured}`odegan-mog-order:Heun:.3g` (Heun) and {measured}`odegan-mog-order:RK4:.3g` (RK4), so that
-# Euler is the worst and the two others are alike: {claim}`odegan-mog-order` And all curves leave
-# together, at the same *step*, whatever the method. What the methods share is the flow; it seems to
-# be the flow that leaves, and a better integrator follows it faithfully. (RK4's run ends about there.)
-# Alternating Euler keeps more than simultaneous Euler after 16,000 steps, where both have failed
-# ({measured}`ours-mog-alternating:alternating:.3g` against
+# {measured}`odegan-mog-order:Heun:.3g` (Heun) and {measured}`odegan-mog-order:RK4:.3g` (RK4), so
+# that Euler is the worst and the two others are alike: {claim}`odegan-mog-order` And all curves
+# leave together, at the same *step*, whatever the method. What the methods share is the flow; it
+# seems to be the flow that leaves, and a better integrator follows it faithfully. (RK4's run ends
+# about there.) Alternating Euler keeps more than simultaneous Euler after 16,000 steps, where both
+# have failed ({measured}`ours-mog-alternating:alternating:.3g` against
 # {measured}`ours-mog-alternating:Euler:.3g`), though not the half of it that we had expected:
 # {claim}`ours-mog-alternating` AB2 is at {measured}`ours-mog-ab2:AB2:.3g`: {claim}`ours-mog-ab2`
 #
-# The released RK4 ends at {measured}`ours-mog-released-like-euler:released_RK4:.3g` where Euler is at
-# {measured}`ours-mog-released-like-euler:Euler:.3g` and RK4 of the game at
+# The released RK4 ends at {measured}`ours-mog-released-like-euler:released_RK4:.3g` where Euler is
+# at {measured}`ours-mog-released-like-euler:Euler:.3g` and RK4 of the game at
 # {measured}`ours-mog-released-like-euler:RK4:.3g`: {claim}`ours-mog-released-like-euler`
 #
 # ## Order or stability, on the mixture
@@ -878,15 +879,15 @@ axes[1].legend(loc="upper left", fontsize=9, title=shown["spectra"].label, title
 plt.show()
 
 # %% [markdown]
-# The linear game is a rotation, damped a little; this one is not. Its largest eigenvalues are real and
-# negative: *stiffness*, not rotation. Without the regulariser the largest imaginary part is
+# The linear game is a rotation, damped a little; this one is not. Its largest eigenvalues are real
+# and negative: *stiffness*, not rotation. Without the regulariser the largest imaginary part is
 # {measured}`ours-mog-eigenvalues:largest_imaginary:.2g` and the largest eigenvalue
 # {measured}`ours-mog-eigenvalues:largest:.2g` in size, which takes $h\lambda$ out of every explicit
 # method's region at $h = 0.1$. In {measured}`ours-mog-eigenvalues:euler` of
-# {measured}`ours-mog-eigenvalues:states` states Euler amplifies an eigenvalue that the flow damps, as we
-# had expected; RK4 does so too, in {measured}`ours-mog-eigenvalues:rk4`:
-# {claim}`ours-mog-eigenvalues` So the answer to the chapter's question is: neither. Where runs
-# fail at this step they fail for all methods alike; the region of stability shows at larger steps.
+# {measured}`ours-mog-eigenvalues:states` states Euler amplifies an eigenvalue that the flow damps,
+# as we had expected; RK4 does so too, in {measured}`ours-mog-eigenvalues:rk4`:
+# {claim}`ours-mog-eigenvalues` So the answer to the chapter's question is: neither. Where runs fail
+# at this step they fail for all methods alike; the region of stability shows at larger steps.
 
 # %% tags=["hide-input"]
 ends = frame[frame.step == frame.groupby("run").step.transform("max")]
@@ -901,8 +902,8 @@ broken.loc[order_of].astype(int).rename(columns={False: "plain", True: "regulari
 
 # %% [markdown]
 # There RK4 stands where the others fall: at step 0.4 with the regulariser Euler has failed in
-# {measured}`ours-mog-larger-steps:Euler_regularised` of {measured}`ours-mog-larger-steps:seeds` seeds
-# and RK4 in {measured}`ours-mog-larger-steps:RK4_regularised`: {claim}`ours-mog-larger-steps`
+# {measured}`ours-mog-larger-steps:Euler_regularised` of {measured}`ours-mog-larger-steps:seeds`
+# seeds and RK4 in {measured}`ours-mog-larger-steps:RK4_regularised`: {claim}`ours-mog-larger-steps`
 #
 # ## What it costs
 
@@ -938,8 +939,8 @@ price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
 # %% [markdown]
 # RK4 does not repay its cost. After {measured}`ours-mog-cost:evaluations` evaluations
 # {measured}`ours-mog-cost:Euler:.0%` of Euler's samples are good and
-# {measured}`ours-mog-cost:RK4:.0%` of RK4's: {claim}`ours-mog-cost` Nor does its larger step repay it.
-# With {measured}`ours-mog-large-step-no-gain:evaluations` evaluations Euler at 0.1 has
+# {measured}`ours-mog-cost:RK4:.0%` of RK4's: {claim}`ours-mog-cost` Nor does its larger step repay
+# it. With {measured}`ours-mog-large-step-no-gain:evaluations` evaluations Euler at 0.1 has
 # {measured}`ours-mog-large-step-no-gain:Euler:.1%` good samples, RK4 at 0.4
 # {measured}`ours-mog-large-step-no-gain:RK4_large:.1%`, RK4 at 0.1
 # {measured}`ours-mog-large-step-no-gain:RK4:.1%` and Euler at 0.025
@@ -980,11 +981,11 @@ fig.legend(loc="outside upper center", ncols=4, fontsize=9, title=label, title_f
 plt.show()
 
 # %% [markdown]
-# With the saturating loss RK4 ends at {measured}`ours-mog-other-losses:saturating_RK4:.2g` and Euler at
-# {measured}`ours-mog-other-losses:saturating_Euler:.2g`; with the Wasserstein loss at
+# With the saturating loss RK4 ends at {measured}`ours-mog-other-losses:saturating_RK4:.2g` and
+# Euler at {measured}`ours-mog-other-losses:saturating_Euler:.2g`; with the Wasserstein loss at
 # {measured}`ours-mog-other-losses:Wasserstein_RK4:.2g` against
-# {measured}`ours-mog-other-losses:Wasserstein_Euler:.2g`, the one case where the integrator decides.
-# With least squares nothing trains at this step, and RK4 diverges:
+# {measured}`ours-mog-other-losses:Wasserstein_Euler:.2g`, the one case where the integrator
+# decides. With least squares nothing trains at this step, and RK4 diverges:
 # {claim}`ours-mog-other-losses`
 
 # %% tags=["remove-input"]

@@ -32,9 +32,10 @@
 # are 0.005 or less a run has hardly left its start; such pairs are in the sweep because the paper's
 # grid has them.
 #
-# Two things are not as the paper's released code has them. Adam trains the same spectrally normalised discriminator as all others; the released
-# configuration for Adam leaves the normalisation out. The power iteration takes one step for each
-# step of training; the released code takes one for each update of the discriminator.
+# Two things are not as the paper's released code has them. Adam trains the same spectrally
+# normalised discriminator as all others; the released configuration for Adam leaves the
+# normalisation out. The power iteration takes one step for each step of training; the released code
+# takes one for each update of the discriminator.
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -393,8 +394,8 @@ def train_one(key, name, alpha, lam, seed):
 # ## Training
 #
 # What is kept of a run are samples on its way. Scores are made of them afterwards: another scorer
-# needs no training again. At the paper's scale that would be terabytes; there `keep_samples` is off,
-# and a run keeps its scores.
+# needs no training again. At the paper's scale that would be terabytes; there `keep_samples` is
+# off, and a run keeps its scores.
 
 # %% tags=["hide-input"]
 judge = {"scorer": scorer.checksum, "references": s.num_reference}
