@@ -37,7 +37,7 @@ from ddlib.methods import alternating_euler, simultaneous_euler
 
 run = page.open("cancelling_drift", profile)
 claims = run.claims
-sweeps = gans.open(run)
+sweeps = gans.open(run, ["simultaneous", "cancelled"])
 here, shown = sweeps[0], sweeps[-1]
 
 # %% [markdown]

@@ -55,12 +55,17 @@ class Sweep(NamedTuple):
         return self.tables[0].label
 
 
-def open(run: page.Run) -> list[Sweep]:
-    """The sweeps to show: this profile's, and in the quick one the published one after it."""
+def open(run: page.Run, needed: Iterable[str] = ()) -> list[Sweep]:
+    """The sweeps to show: this profile's, and in the quick one the published one after it.
+
+    The published one is left out while it lacks one of the methods `needed`.
+    """
     found = [(run.load("runs", "train_gans"), run.load("curves", "train_gans"))]
     published = (run.published("runs", "train_gans"), run.published("curves", "train_gans"))
-    if run.profile == "quick" and None not in published:
-        found.append(published)  # type: ignore[arg-type]
+    runs = published[0]
+    if run.profile == "quick" and None not in published and runs is not None:
+        if set(needed) <= set(runs.frame["method"]):
+            found.append(published)  # type: ignore[arg-type]
     return [Sweep(runs.frame, curves.frame, (runs, curves)) for runs, curves in found]
 
 
