@@ -39,16 +39,18 @@ run.uses(here.tables[0])
 #
 # $$
 # E(\phi, \theta) = \mathbb E_x \log \sigma(D_\phi(x))
-#   + \mathbb E_z \log\bigl(1 - \sigma(D_\phi(G_\theta(z)))\bigr),
-# \qquad L_1 = -E, \quad L_2 = E.
+#   + \mathbb E_z \log\bigl(1 - \sigma(D_\phi(G_\theta(z)))\bigr)
 # $$
+#
+# with $L_1 = -E$ and $L_2 = E$.
 #
 # Simultaneous updates follow the flows of ({cite:t}`rosca2021discretization`, Eqs. 14–15)
 #
 # $$
-# \tilde L_1 = -E + \tfrac{\alpha h}{4}\left(\|\nabla_\phi E\|^2 - \|\nabla_\theta E\|^2\right),
-# \qquad
-# \tilde L_2 = E + \tfrac{\lambda h}{4}\left(\|\nabla_\theta E\|^2 - \|\nabla_\phi E\|^2\right):
+# \begin{aligned}
+# \tilde L_1 &= -E + \tfrac{\alpha h}{4}\left(\|\nabla_\phi E\|^2 - \|\nabla_\theta E\|^2\right), \\
+# \tilde L_2 &= E + \tfrac{\lambda h}{4}\left(\|\nabla_\theta E\|^2 - \|\nabla_\phi E\|^2\right):
+# \end{aligned}
 # $$
 #
 # each player is driven to *increase* the other's gradient. Alternating updates, φ first, change the

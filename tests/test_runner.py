@@ -293,6 +293,28 @@ def test_a_run_depends_on_the_modules_that_it_imports_and_on_no_other(book):
     assert "other.py" in keys.key(book, "quick", "demo")["library"]
 
 
+def test_a_page_that_shows_published_tables_runs_again_when_they_change(book):
+    """The quick one, of its own and of those that it needs; what makes them does not."""
+    source = book / "notebooks" / "demo.py"
+    source.write_text(SOURCE + '\nrun.published("curves")\n')
+    before = keys.key(book, "quick", "demo")
+    assert before["published"] == {}
+    (book / "results" / "demo").mkdir(parents=True)
+    (book / "results" / "demo" / "run.json").write_text("{}")
+    after = keys.key(book, "quick", "demo")
+    assert keys.reasons(before, after) == ["published: demo"]
+    assert keys.key(book, "standard", "demo")["published"] == {}
+    source.write_text(SOURCE)
+    assert keys.key(book, "quick", "demo")["published"] == {}
+
+
+def test_the_page_code_of_gans_counts_where_it_is_imported(book):
+    source = book / "notebooks" / "demo.py"
+    assert "gans.py" not in keys.key(book, "quick", "demo")["page"]
+    source.write_text(SOURCE + "\nfrom ddbook import gans, page\n")
+    assert "gans.py" in keys.key(book, "quick", "demo")["page"]
+
+
 def test_what_changed_is_named(book, monkeypatch):
     assert keys.stale(book, "quick", "demo") == ["no finished run"]
     finish(book)

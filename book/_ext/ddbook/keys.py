@@ -1,8 +1,8 @@
 """What a run depends on, and whether a finished run still stands.
 
 A key holds, in parts that can be named, the notebook's source, the library modules that it
-imports, the page code, its settings, the data at hand and the environment. It is compared with
-the key that the finished run left in `run.json`: content decides, never a file's date, so a fresh
+imports, the page code, its settings, the published tables that it shows, the data at hand and the
+environment. It is compared with the key that the finished run left in `run.json`: content decides, never a file's date, so a fresh
 checkout or a touched file runs nothing again.
 """
 
@@ -12,6 +12,7 @@ import ast
 import functools
 import hashlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,10 @@ PAGE_CODE = [
 ]
 
 
+GANS = Path(__file__).with_name("gans.py")
+GANS_IMPORT = re.compile(r"^from ddbook import .*\bgans\b", re.MULTILINE)
+SHOWS_PUBLISHED = re.compile(r"\brun\.published\(|\bgans\.open\(")
+
 FEW = 3  # changes that are named one by one
 
 
@@ -38,14 +43,22 @@ def key(
     settings, _ = profiles.settings(name, profile, overrides, root)
     source = profiles.check_notebook(root, name)
     style = root / "book" / "figures.mplstyle"
+    text = source.read_text(encoding="utf-8")
+    code = [*PAGE_CODE, *([GANS] if GANS_IMPORT.search(text) else [])]
+    shown = {}
+    if profile == "quick" and SHOWS_PUBLISHED.search(text):  # larger ones make what is published
+        tables = (name, *profiles.header(source).needs)
+        records = {table: root / "results" / table / "run.json" for table in tables}
+        shown = {t: _digest(path.read_bytes()) for t, path in records.items() if path.is_file()}
     return {
         "source": _digest(source.read_bytes()),
         "settings": settings,
         "library": _library(root, source),
         "page": {
-            **{path.name: _code(path) for path in PAGE_CODE},
+            **{path.name: _code(path) for path in code},
             style.name: _digest(style.read_bytes()),
         },
+        "published": shown,
         "data": data_fingerprint(settings),
         "environment": {
             "python": ".".join(map(str, sys.version_info[:2])),
