@@ -2,8 +2,8 @@
 
 A key holds, in parts that can be named, the notebook's source, the library modules that it
 imports, the page code, its settings, the published tables that it shows, the data at hand and the
-environment. It is compared with the key that the finished run left in `run.json`: content decides, never a file's date, so a fresh
-checkout or a touched file runs nothing again.
+environment. It is compared with the key that the finished run left in `run.json`: content decides,
+never a file's date, so a fresh checkout or a touched file runs nothing again.
 """
 
 from __future__ import annotations
