@@ -55,7 +55,7 @@ def sngan_networks(
     latents: int = 128,
     channels: int = 3,
     spectral_norm: bool = True,
-    initial_std: float | None = None,
+    initial_scale: float = 1,
 ) -> Networks:
     """The SN-GAN pair of `ddlib.sngan`; arguments and errors are its.
 
@@ -68,10 +68,10 @@ def sngan_networks(
             width=width,
             channels=channels,
             spectral_norm=spectral_norm,
-            initial_std=initial_std,
+            initial_scale=initial_scale,
         ),
         sngan.generator(
-            size=size, width=width, latents=latents, channels=channels, initial_std=initial_std
+            size=size, width=width, latents=latents, channels=channels, initial_scale=initial_scale
         ),
     )
 

@@ -73,7 +73,7 @@ def generator(
     width: float = 1,
     latents: int = 128,
     channels: int = 3,
-    initial_std: float | None = None,
+    initial_scale: float = 1,
 ) -> Generator:
     """The SN-GAN generator: a linear map, three doublings, a convolution, tanh.
 
@@ -85,11 +85,11 @@ def generator(
       width: factor on all numbers of channels but the image's.
       latents: entries of z.
       channels: of the image.
-      initial_std: kernels start as normal numbers with this standard deviation; None is the
-        default of the library that the papers' released code used, truncated normal numbers of
-        variance about 1/fan-in. What follows a kernel here, batch norm or spectral norm, does not
-        see its scale, so that starting 1/s times as small makes the first steps of gradient descent
-        s² times as large.
+      initial_scale: factor on the kernels' start, which otherwise is the default of the library
+        that the papers' released code used: truncated normal numbers of variance about 1/fan-in.
+        What follows a kernel here, batch norm or spectral norm, does not see its scale, so that
+        starting s times as large makes the first steps of gradient descent 1/s² times as large
+        (but for the generator's last kernel, biases, and batch norm's own parameters).
 
     Raises:
       ValueError: sizes that are not positive integers or no multiple of 8, a width that leaves no
@@ -101,11 +101,11 @@ def generator(
     >>> images.shape
     (2, 16, 16, 3)
     """
-    wide = _channels(size, width, channels, initial_std)
+    wide = _channels(size, width, channels, initial_scale)
     check_count("latents", latents)
 
     def make(key: Array) -> nnx.Module:
-        return _Generator(size, wide, latents, channels, _Start(key, initial_std))
+        return _Generator(size, wide, latents, channels, _Start(key, initial_scale))
 
     graph = _graph(make)
 
@@ -125,7 +125,7 @@ def discriminator(
     width: float = 1,
     channels: int = 3,
     spectral_norm: bool = True,
-    initial_std: float | None = None,
+    initial_scale: float = 1,
 ) -> Discriminator:
     """The SN-GAN discriminator: seven convolutions with leaky ReLU, and a linear map.
 
@@ -133,7 +133,7 @@ def discriminator(
     and 4×4 with stride 2 in turn. Kernels, not biases, are spectrally normalised.
 
     Args:
-      size, width, channels, initial_std: as `generator`.
+      size, width, channels, initial_scale: as `generator`.
       spectral_norm: whether kernels are divided by their largest singular value.
 
     Raises:
@@ -144,11 +144,11 @@ def discriminator(
     >>> net.apply(phi, vectors, jnp.zeros((2, 16, 16, 3))).shape
     (2,)
     """
-    wide = _channels(size, width, channels, initial_std)
+    wide = _channels(size, width, channels, initial_scale)
     shape = (size, size, channels)
 
     def make(key: Array) -> nnx.Module:
-        return _Discriminator(size, wide, channels, spectral_norm, _Start(key, initial_std))
+        return _Discriminator(size, wide, channels, spectral_norm, _Start(key, initial_scale))
 
     graph = _graph(make)
 
@@ -167,16 +167,13 @@ def discriminator(
     return Discriminator(_init(make), apply, refresh, shape)
 
 
-def _channels(
-    size: int, width: float, channels: int, initial_std: float | None
-) -> Callable[[int], int]:
+def _channels(size: int, width: float, channels: int, initial_scale: float) -> Callable[[int], int]:
     check_count("size", size, least=8)
     if size % 8:
         raise ValueError(f"size must be a multiple of 8, got {size}")
     check_count("channels", channels)
     check_step_size("width", width)
-    if initial_std is not None:
-        check_step_size("initial_std", initial_std)
+    check_step_size("initial_scale", initial_scale)
     if width * 64 < 1:
         raise ValueError(f"width must leave a channel of 64, got {width}")
     return lambda base: max(1, round(base * width))
@@ -202,13 +199,11 @@ class _SpectralVector(nnx.Variable):
 class _Start:
     """How the kernels of one network start."""
 
-    def __init__(self, key: Array, std: float | None):
-        self.rngs, self.std = nnx.Rngs(key), std
+    def __init__(self, key: Array, scale: float):
+        self.rngs, self.scale = nnx.Rngs(key), scale
 
     def kernel(self, shape: tuple[int, ...]) -> Array:
-        if self.std is not None:
-            return self.std * jax.random.normal(self.rngs.params(), shape)
-        std = math.prod(shape[:-1]) ** -0.5
+        std = self.scale * math.prod(shape[:-1]) ** -0.5
         return std * jax.random.truncated_normal(self.rngs.params(), -2, 2, shape)
 
     def vector(self, size: int) -> Array:

@@ -42,6 +42,7 @@ profile = "quick"  # quick, standard or paper: see profiles/
 dataset = None  # None here and below: what the profile says
 size = None
 width = None
+initial_scale = None
 batch_size = None
 num_steps = None
 evaluate_every = None
@@ -87,6 +88,7 @@ run = page.open(
     dataset=dataset,
     size=size,
     width=width,
+    initial_scale=initial_scale,
     batch_size=batch_size,
     num_steps=num_steps,
     evaluate_every=evaluate_every,
@@ -124,13 +126,14 @@ NOTHING = DriftTerms(None, None, None)
 class Scale(NamedTuple):
     size: int
     width: float
+    initial_scale: float
     batch_size: int
     num_steps: int
     evaluate_every: int
 
 
-SWEEP = Scale(s.size, s.width, s.batch_size, s.num_steps, s.evaluate_every)
-FULL = Scale(32, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4)
+SWEEP = Scale(s.size, s.width, s.initial_scale, s.batch_size, s.num_steps, s.evaluate_every)
+FULL = Scale(32, 1.0, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4)
 
 
 class Method(NamedTuple):
@@ -279,7 +282,7 @@ def images(size):
 
 @lru_cache(maxsize=1)
 def networks(scale):
-    return gan.sngan_networks(size=scale.size, width=scale.width)
+    return gan.sngan_networks(size=scale.size, width=scale.width, initial_scale=scale.initial_scale)
 
 
 @cache

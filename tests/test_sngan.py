@@ -347,7 +347,7 @@ def test_the_scale_of_kernels_does_not_matter(judging):
 @pytest.fixture(scope="module")
 def layer():
     """One layer at its start: drawing is what takes its time."""
-    return sngan._Kernel((4, 4, 16, 24), sngan._Start(KEY, 0.02), spectral=True)
+    return sngan._Kernel((4, 4, 16, 24), sngan._Start(KEY, 0.5), spectral=True)
 
 
 def test_gradient_flows_through_the_singular_value_and_not_through_its_vectors(layer):
@@ -375,11 +375,11 @@ def test_gradient_flows_through_the_singular_value_and_not_through_its_vectors(l
 
 
 def test_starts(layer):
-    """Kernels of the deviation that is said, or truncated with 1/√fan-in; biases zero."""
-    assert layer.kernel[...].std() == pytest.approx(0.02, rel=0.03)
+    """Kernels truncated, with scale/√fan-in; biases zero."""
+    assert layer.kernel[...].std() == pytest.approx(0.8796 / 32, rel=0.03)
     assert not layer.bias[...].any()
     assert float(jnp.sum(layer.left[...] ** 2)) == pytest.approx(1)
-    kernel = sngan._Start(KEY, None).kernel((4, 4, 16, 24)) * 16
+    kernel = sngan._Start(KEY, 1).kernel((4, 4, 16, 24)) * 16
     assert kernel.std() == pytest.approx(0.8796, rel=0.03)  # of a normal number cut at ±2
     assert 1.9 < np.abs(kernel).max() <= 2
     norm = sngan._BatchNorm(3)
@@ -399,7 +399,7 @@ def test_starts(layer):
         ({"width": 0}, "width must be positive, got 0"),
         ({"width": -1}, "width must be positive, got -1"),
         ({"width": 1 / 65}, "width must leave a channel of 64"),
-        ({"initial_std": 0}, "initial_std must be positive, got 0"),
+        ({"initial_scale": 0}, "initial_scale must be positive, got 0"),
         ({"channels": 0}, "channels must be an integer of at least 1, got 0"),
     ],
 )
