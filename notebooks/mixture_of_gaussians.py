@@ -831,10 +831,11 @@ plt.show()
 # {measured}`odegan-mog-order:steps` steps are {measured}`odegan-mog-order:Euler:.3g` (Euler),
 # {measured}`odegan-mog-order:Heun:.3g` (Heun) and {measured}`odegan-mog-order:RK4:.3g` (RK4), so
 # that Euler is the worst and the two others are alike: {claim}`odegan-mog-order` And all curves
-# leave together, at the same *step*, whatever the method. What the methods share is the flow; it
-# seems to be the flow that leaves, and a better integrator follows it faithfully. (RK4's run ends
-# about there.) Alternating Euler keeps more than simultaneous Euler after 16,000 steps, where both
-# have failed ({measured}`ours-mog-alternating:alternating:.3g` against
+# leave together, at the same *step*, whatever the method. Two things could do that, and these runs
+# do not tell them apart: the flow itself, which all follow, or eigenvalues that lie outside every
+# one of these methods' regions of stability, of which there are some (below). A run at a much
+# smaller step would. Alternating Euler keeps more than simultaneous Euler after 16,000 steps, where
+# both have failed ({measured}`ours-mog-alternating:alternating:.3g` against
 # {measured}`ours-mog-alternating:Euler:.3g`), though not the half of it that we had expected:
 # {claim}`ours-mog-alternating` AB2 is at {measured}`ours-mog-ab2:AB2:.3g`: {claim}`ours-mog-ab2`
 #
@@ -886,8 +887,8 @@ plt.show()
 # method's region at $h = 0.1$. In {measured}`ours-mog-eigenvalues:euler` of
 # {measured}`ours-mog-eigenvalues:states` states Euler amplifies an eigenvalue that the flow damps,
 # as we had expected; RK4 does so too, in {measured}`ours-mog-eigenvalues:rk4`:
-# {claim}`ours-mog-eigenvalues` So the answer to the chapter's question is: neither. Where runs fail
-# at this step they fail for all methods alike; the region of stability shows at larger steps.
+# {claim}`ours-mog-eigenvalues` So at this step the chapter's question has no winner: where runs
+# fail they fail for all methods alike, and the region of stability shows at larger steps.
 
 # %% tags=["hide-input"]
 ends = frame[frame.step == frame.groupby("run").step.transform("max")]

@@ -22,11 +22,12 @@
 # d^2 = \|\mu-\nu\|^2 + \operatorname{tr}\big(A + B - 2(A^{1/2} B A^{1/2})^{1/2}\big),
 # $$
 #
-# where $\mu, A$ and $\nu, B$ are mean and covariance of the features of generated and of real images.
-# The papers' classifier is Inception, trained on ImageNet: a hundred megabytes from the network, and
-# five billion multiply-adds for an image. Our GANs make images of 16×16 or 32×32 pixels, thousands
-# for each of thousands of scores, on a laptop that may be offline. So this book has a scorer of its
-# own: a small network trained here, shipped with `ddlib` (`ddlib.metrics.cifar_scorer`).
+# where $\mu, A$ and $\nu, B$ are mean and covariance of the features of generated and of real
+# images. The papers' classifier is Inception, trained on ImageNet: a hundred megabytes from the
+# network, and five billion multiply-adds for an image. Our GANs make images of 16×16 or 32×32
+# pixels, thousands for each of thousands of scores, on a laptop that may be offline. So this book
+# has a scorer of its own: a small network trained here, shipped with `ddlib`
+# (`ddlib.metrics.cifar_scorer`).
 #
 # **The price: its scores can be compared with each other, and with no number of any paper.** Every
 # score therefore names its scorer, and `ddlib.metrics` refuses to compare two.
@@ -90,13 +91,14 @@ print(
 # %% [markdown]
 # ## The network and its training
 #
-# A residual network (`ddlib/_scorer.py`) of three stages with 32, 96 and 128 channels: a convolution
-# that halves the image, 4×4 in the first stage and 3×3 in the others, and two of 3×3. That makes 24 million multiply-adds for an
-# image of 32×32. The features are the 128 channels of the last stage, averaged over its 4×4 pixels.
+# A residual network (`ddlib/_scorer.py`) of three stages with 32, 96 and 128 channels: a
+# convolution that halves the image, 4×4 in the first stage and 3×3 in the others, and two of 3×3.
+# That makes 24 million multiply-adds for an image of 32×32. The features are the 128 channels of
+# the last stage, averaged over its 4×4 pixels.
 #
-# The scorer shall also judge images of 16×16, resized to 32×32. A classifier that has seen only sharp
-# images takes blur for a sign of a class. So a third of the training images are averaged down to
-# 16×16 and resized back.
+# The scorer shall also judge images of 16×16, resized to 32×32. A classifier that has seen only
+# sharp images takes blur for a sign of a class. So a third of the training images are averaged down
+# to 16×16 and resized back.
 
 
 # %%
@@ -148,8 +150,8 @@ def step(carry, t, batch):
 
 
 # %% [markdown]
-# Stochastic gradient descent with Nesterov's momentum, its rate rising for a quarter of the steps and
-# falling to zero by a cosine. Batch norm serves the training; what is tested and shipped has it
+# Stochastic gradient descent with Nesterov's momentum, its rate rising for a quarter of the steps
+# and falling to zero by a cosine. Batch norm serves the training; what is tested and shipped has it
 # folded into kernels and biases, rounded to half precision.
 
 # %%
@@ -216,12 +218,13 @@ for (left, right), table in zip(axes, tables, strict=True):
 plt.show()
 
 # %% [markdown]
-# The rate's fall brings the last points of accuracy. The published run is the one whose network ships.
-# It is a small network, trained on one core of a CPU: what that buys is far from what can be had.
+# The rate's fall brings the last points of accuracy. The published run is the one whose network
+# ships. It is a small network, trained on one core of a CPU: what that buys is far from what can be
+# had.
 #
 # From here on the network is what a user gets: a file with its provenance, read by
-# `metrics.load_scorer`. It takes images of any size, with values in $[0, 1]$. Here it is tried on all
-# test images, at both sizes, and then told in its own file how often it was right.
+# `metrics.load_scorer`. It takes images of any size, with values in $[0, 1]$. Here it is tried on
+# all test images, at both sizes, and then told in its own file how often it was right.
 
 # %%
 file = run.folder / "scorer.safetensors"  # beside the tables
@@ -286,16 +289,16 @@ fig.suptitle(table.label, fontsize=10.5)
 plt.show()
 
 # %% [markdown]
-# Cats and dogs, cars and trucks, planes and ships: it errs where one would. At 16 pixels it errs more,
-# and in the same places.
+# Cats and dogs, cars and trucks, planes and ships: it errs where one would. At 16 pixels it errs
+# more, and in the same places.
 #
 # ## What real images score
 #
 # The best that a generator can be is as good as real images that the scorer has not seen. We score
 # $n$ test images against the statistics of training images, for several $n$ and draws. The Fréchet
-# distance of equal distributions is zero only in the limit: the covariance of few images is far from
-# that of many, and the distance is biased upwards by about $1/n$. So **distances are compared at equal
-# $n$ only**.
+# distance of equal distributions is zero only in the limit: the covariance of few images is far
+# from that of many, and the distance is biased upwards by about $1/n$. So **distances are compared
+# at equal $n$ only**.
 
 # %%
 reference = {
@@ -344,16 +347,16 @@ fig.suptitle(f"{table.label}, {table.frame.num_reference.iloc[0]} training image
 plt.show()
 
 # %% [markdown]
-# The Inception score of real images depends little on $n$. (It stays below 10 since the classifier is
-# not certain of every image, and less so of coarse ones.) The distance depends on nothing as much,
-# though all of these images are of the same kind. A generator's distance means something only
+# The Inception score of real images depends little on $n$. (It stays below 10 since the classifier
+# is not certain of every image, and less so of coarse ones.) The distance depends on nothing as
+# much, though all of these images are of the same kind. A generator's distance means something only
 # against the floor at its $n$.
 #
 # ## Does a worse image score worse?
 #
-# Real test images are spoilt in three ways, each by and by: Gaussian noise is added, they are blurred,
-# or classes are left out, as by a generator whose modes have collapsed. At the size of the images that
-# are spoilt, 32 or 16 pixels; noise is in units of the pixels' range, blur in pixels.
+# Real test images are spoilt in three ways, each by and by: Gaussian noise is added, they are
+# blurred, or classes are left out, as by a generator whose modes have collapsed. At the size of the
+# images that are spoilt, 32 or 16 pixels; noise is in units of the pixels' range, blur in pixels.
 
 
 # %%
@@ -409,8 +412,9 @@ plt.show()
 
 # %% [markdown]
 # The distance grows with every step of every kind. The Inception score falls with them too, but it
-# never looks at real images: a collapse onto few, clear classes is its business only as far as their
-# number goes. Left with one class it is not 1, as the classifier takes some of its images for others.
+# never looks at real images: a collapse onto few, clear classes is its business only as far as
+# their number goes. Left with one class it is not 1, as the classifier takes some of its images for
+# others.
 #
 # ## What to vary
 #
