@@ -32,7 +32,7 @@ from jaxtyping import Array, Float, PyTree
 from ddlib import nets, sngan
 from ddlib._check import check_count, check_step_size
 from ddlib.games import Players, check_players
-from ddlib.regularizers import DriftTerms, _check_terms, consensus
+from ddlib.regularizers import DriftTerms, _check_terms, _inner, consensus
 from ddlib.sngan import Discriminator, Generator
 
 Method = Literal["simultaneous", "alternating", "heun", "rk4", "midpoint", "adams-bashforth"]
@@ -409,23 +409,20 @@ def _regularized(
     unbiased: bool,
     align: bool,
 ) -> tuple[Players, PyTree]:
-    total, term, statistics = _estimator(game, players, memory, batch, terms, unbiased)
-    if align:
-        return _with_terms(total, _aligned(players, total, term, terms)), statistics
-    for me in ("phi", "theta"):
-        extra = term(me, terms)
-        if extra is not None:
-            total = total._replace(**{me: jax.tree.map(jnp.add, getattr(total, me), extra)})
-    return total, statistics
+    slopes, extra, statistics = _parts(game, players, memory, batch, terms, unbiased, align)
+    return _with_terms(slopes, extra), statistics
 
 
-Term = Callable[[str, Players], PyTree | None]  # (player, terms) -> their gradient, None if none
-
-
-def _estimator(
-    game: Game, players: Players, memory: Memory, batch: Batch, terms: Players, unbiased: bool
-) -> tuple[Players, Term, PyTree]:
-    """The game's own gradients, the function that gives a player's terms, and the statistics."""
+def _parts(
+    game: Game,
+    players: Players,
+    memory: Memory,
+    batch: Batch,
+    terms: Players,
+    unbiased: bool,
+    align: bool,
+) -> tuple[Players, Players, PyTree]:
+    """The game's own gradients, those of the terms (None for a player without), the statistics."""
     _check_terms(terms)
     if unbiased:
         size = batch.real.shape[0]
@@ -435,29 +432,28 @@ def _estimator(
         moved = jax.tree.map(lambda x: x[size // 2 :], batch)
         fixed, first = _own(game, players, memory, held)
         value, second = _own(game, players, memory, moved)
-        total = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
+        slopes = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
         statistics = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
     else:
         moved = batch
         fixed, statistics = _own(game, players, memory, batch)
-        total = fixed
+        slopes = fixed
 
-    def term(me: str, terms: Players) -> PyTree | None:
-        other = {"phi": "theta", "theta": "phi"}[me]
-        return _extra(game, players, memory, moved, fixed, getattr(terms, me), me, other)
+    def gradients_of(terms: Players) -> Players:
+        given = (game, players, memory, moved, fixed)
+        return Players(
+            _extra(*given, terms.phi, "phi", "theta"), _extra(*given, terms.theta, "theta", "phi")
+        )
 
-    return total, term, statistics
-
-
-def _aligned(players: Players, slopes: Players, term: Term, terms: Players) -> Players:
-    """The terms of both players, with the sign that alignment gives them."""
-    extra, uphill = (Players(term("phi", t), term("theta", t)) for t in (terms, consensus(0.5)))
-    if None in extra:
-        raise ValueError("alignment needs terms of both players, as regularizers.sga gives them")
-    size = sum(x.size for x in jax.tree.leaves(players))
-    both = _inner(slopes, uphill) * _inner(extra, uphill) / size  # uphill is ∇H
-    sign = jnp.where(both + ALIGNMENT >= 0, 1.0, -1.0)
-    return jax.tree.map(lambda x: sign * x, extra)
+    extra = gradients_of(terms)
+    if align:
+        if None in extra:
+            raise ValueError("alignment needs terms of both players, as regularizers.sga has them")
+        uphill = gradients_of(consensus(0.5))  # ∇H
+        size = sum(x.size for x in jax.tree.leaves(players))
+        both = _inner(slopes, uphill) * _inner(extra, uphill) / size
+        extra = _scale(jnp.where(both + ALIGNMENT >= 0, 1.0, -1.0), extra)
+    return slopes, extra, statistics
 
 
 def _with_terms(slopes: Players, extra: Players) -> Players:
@@ -468,11 +464,6 @@ def _with_terms(slopes: Players, extra: Players) -> Players:
             for slope, more in zip(slopes, extra, strict=True)
         )
     )
-
-
-def _inner(a: PyTree, b: PyTree) -> Array:
-    products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
-    return jnp.asarray(sum(jax.tree.leaves(products)))
 
 
 def _extra(
@@ -851,10 +842,7 @@ def _make_step(
             )
             if given is not None:
                 batch = _at(batches, 0)
-                own, term, _ = _estimator(game, players, memory, batch, given, unbiased)
-                extra = Players(term("phi", given), term("theta", given))
-                if align:
-                    extra = _aligned(players, own, term, given)
+                _, extra, _ = _parts(game, players, memory, batch, given, unbiased, align)
                 slope = _with_terms(slope, extra)
         state = state._replace(players=_moved(players, rates, slope), velocity=velocity)
         return _with_statistics(state, statistics)

@@ -61,11 +61,10 @@ def open(run: page.Run, needed: Iterable[str] = ()) -> list[Sweep]:
     The published one is left out while it lacks one of the methods `needed`.
     """
     found = [(run.load("runs", "train_gans"), run.load("curves", "train_gans"))]
-    published = (run.published("runs", "train_gans"), run.published("curves", "train_gans"))
-    runs = published[0]
-    if run.profile == "quick" and None not in published and runs is not None:
-        if set(needed) <= set(runs.frame["method"]):
-            found.append(published)  # type: ignore[arg-type]
+    if run.profile == "quick":
+        runs, curves = (run.published(table, "train_gans") for table in ("runs", "curves"))
+        if runs and curves and set(needed) <= set(runs.frame["method"]):
+            found.append((runs, curves))
     return [Sweep(runs.frame, curves.frame, (runs, curves)) for runs, curves in found]
 
 
