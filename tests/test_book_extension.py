@@ -296,6 +296,20 @@ def test_claims_here_lists_the_claims_of_the_page(book):
     assert "slope 2.981" in book.page("notebooks/games").select_one("table.ddbook-runs").text
 
 
+@pytest.mark.parametrize(("profile", "shown"), [("quick", True), ("standard", False)])
+def test_prose_on_a_claim_waits_until_it_is_judged(book, profile, shown):
+    """Numbers of a run that may not judge do not stand in a sentence that says what was found."""
+    book.claims([CLAIM | {"profile": profile, "statement": "They *overlay*."}])
+    text = "```{when-judged} dd-overlay\nWe saw {measured}`dd-overlay:slope`.\n```\n"
+    book.write("book/index.md", f"# S\n\n```{{toctree}}\n/notebooks/games\nclaims\n```\n\n{text}")
+    assert book.build() == ""
+    page = book.page("book/index")
+    assert ("We saw 2.981." in page.text) == shown
+    assert ("To be measured: They overlay." in page.text) != shown
+    badge = page.select_one(".ddbook-verdict")
+    assert badge is None if shown else badge.text == "… needs the standard profile"
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -303,6 +317,7 @@ def test_claims_here_lists_the_claims_of_the_page(book):
         ("{measured}`dd-overly:slope`", "no claim is called 'dd-overly'"),
         ("{measured}`dd-overlay:slop`", "no number measured for dd-overlay is called 'slop'"),
         ("{measured}`dd-overlay:slope:.q`", "'dd-overlay:slope:.q'"),
+        ("```{when-judged} dd-overly\nSo.\n```", "no claim is called 'dd-overly'"),
     ],
 )
 def test_roles_complain_about_what_is_not_there(book, text, complaint):

@@ -293,10 +293,10 @@ def test_a_run_depends_on_the_modules_that_it_imports_and_on_no_other(book):
     assert "other.py" in keys.key(book, "quick", "demo")["library"]
 
 
-def test_a_page_that_shows_published_tables_runs_again_when_they_change(book):
-    """The quick one, of its own and of those that it needs; what makes them does not."""
+def test_a_quick_page_runs_again_when_published_tables_change(book):
+    """Its own and those that it needs: it may show them. What makes them does not run again."""
     source = book / "notebooks" / "demo.py"
-    source.write_text(SOURCE + '\nrun.published("curves")\n')
+    source.write_text(SOURCE)
     before = keys.key(book, "quick", "demo")
     assert before["published"] == {}
     (book / "results" / "demo").mkdir(parents=True)
@@ -304,8 +304,16 @@ def test_a_page_that_shows_published_tables_runs_again_when_they_change(book):
     after = keys.key(book, "quick", "demo")
     assert keys.reasons(before, after) == ["published: demo"]
     assert keys.key(book, "standard", "demo")["published"] == {}
+
+
+def test_a_key_holds_the_page_code_that_the_notebook_imports(book):
+    source = book / "notebooks" / "demo.py"
+    source.write_text(SOURCE.replace("from ddbook import page", "from ddbook import gans, page"))
+    assert "gans.py" in keys.key(book, "quick", "demo")["page"]
     source.write_text(SOURCE)
-    assert keys.key(book, "quick", "demo")["published"] == {}
+    page = keys.key(book, "quick", "demo")["page"]
+    assert "gans.py" not in page
+    assert {"page.py", "places.py", "profiles.py", "claims.py", "results.py"} <= set(page)
 
 
 def test_the_page_code_of_gans_counts_where_it_is_imported(book):

@@ -1,7 +1,7 @@
 """What a run depends on, and whether a finished run still stands.
 
 A key holds, in parts that can be named, the notebook's source, the library modules that it
-imports, the page code, its settings, the published tables that it shows, the data at hand and the
+imports, the page code, its settings, the published tables that it may show, the data and the
 environment. It is compared with the key that the finished run left in `run.json`: content decides,
 never a file's date, so a fresh checkout or a touched file runs nothing again.
 """
@@ -12,7 +12,6 @@ import ast
 import functools
 import hashlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -23,15 +22,8 @@ from ddbook import places, profiles
 from ddlib import claims, results
 
 # Where they are imported from: the kernel will import the same.
-PAGE_CODE = [
-    Path(__file__).with_name("page.py"),
-    *(Path(module.__file__ or "") for module in (places, profiles, claims, results)),
-]
-
-
-GANS = Path(__file__).with_name("gans.py")
-GANS_IMPORT = re.compile(r"^from ddbook import .*\bgans\b", re.MULTILINE)
-SHOWS_PUBLISHED = re.compile(r"\brun\.published\(|\bgans\.open\(")
+HERE = Path(__file__).parent
+PAGE_LIBRARY = [Path(module.__file__ or "") for module in (claims, results)]
 
 FEW = 3  # changes that are named one by one
 
@@ -43,19 +35,18 @@ def key(
     settings, _ = profiles.settings(name, profile, overrides, root)
     source = profiles.check_notebook(root, name)
     style = root / "book" / "figures.mplstyle"
-    text = source.read_text(encoding="utf-8")
-    code = [*PAGE_CODE, *([GANS] if GANS_IMPORT.search(text) else [])]
     shown = {}
-    if profile == "quick" and SHOWS_PUBLISHED.search(text):  # larger ones make what is published
+    if profile == "quick":  # it may show what larger ones made
         tables = (name, *profiles.header(source).needs)
         records = {table: root / "results" / table / "run.json" for table in tables}
         shown = {t: _digest(path.read_bytes()) for t, path in records.items() if path.is_file()}
     return {
         "source": _digest(source.read_bytes()),
         "settings": settings,
-        "library": _library(root, source),
+        "library": _package(root / "ddlib", source),
         "page": {
-            **{path.name: _code(path) for path in code},
+            **_package(HERE, source),
+            **{path.name: _code(path) for path in PAGE_LIBRARY},
             style.name: _digest(style.read_bytes()),
         },
         "published": shown,
@@ -193,20 +184,21 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
-def _library(root: Path, source: Path) -> dict[str, str]:
-    """Return the digests of the ddlib modules that `source` imports, directly or through others."""
-    folder = root / "ddlib"
+def _package(folder: Path, source: Path) -> dict[str, str]:
+    """Return digests of the modules in a package's folder that `source` imports, also through each
+    other.
+    """
     modules = {path.stem: path for path in sorted(folder.glob("*.py"))}
     wanted: set[str] = {"__init__"} & set(modules)
-    new = _imports(source, modules)
+    new = _imports(source, folder.name, modules)
     while new - wanted:
         wanted |= new
-        new = {name for module in new for name in _imports(modules[module], modules)}
+        new = {name for module in new for name in _imports(modules[module], folder.name, modules)}
     return {f"{name}.py": _code(modules[name]) for name in sorted(wanted)}
 
 
-def _imports(path: Path, modules: Iterable[str]) -> set[str]:
-    """Return which of the ddlib `modules` the file at `path` imports, anywhere in it."""
+def _imports(path: Path, package: str, modules: Iterable[str]) -> set[str]:
+    """Return which of a package's `modules` the file at `path` imports, anywhere in it."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError:  # an IPython magic, say: then anything may be imported
@@ -216,8 +208,8 @@ def _imports(path: Path, modules: Iterable[str]) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            inside = node.level > 0 and path.parent.name == "ddlib"
-            base = ".".join(filter(None, ["ddlib" if inside else "", node.module or ""]))
+            inside = node.level > 0 and path.parent.name == package
+            base = ".".join(filter(None, [package if inside else "", node.module or ""]))
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     parts = (name.split(".") for name in names)
-    return {part[1] for part in parts if part[0] == "ddlib" and len(part) > 1} & set(modules)
+    return {part[1] for part in parts if part[0] == package and len(part) > 1} & set(modules)

@@ -9,6 +9,8 @@ In prose:
 
 - ``{claim}`some-id` ``: the verdict with its numbers, linked to the ledger
 - ``{measured}`some-id:key` ``: one measured number; ``{measured}`some-id:key:.2f` `` formats it
+- ``{when-judged} some-id``: a directive around prose on a claim, for one that only a larger profile
+  may judge: until it has, the claim's statement and what it waits for stand there instead
 
 On pages: `{claims-summary}` counts verdicts, `{claims-ledger} DD` lists the claims of one paper,
 `{claims-here}` those that the page's own notebook measured.
@@ -217,6 +219,7 @@ def setup(app: Sphinx) -> None:
     app.add_directive("claims-summary", SummaryDirective)
     app.add_directive("claims-ledger", LedgerDirective)
     app.add_directive("claims-here", HereDirective)
+    app.add_directive("when-judged", WhenJudgedDirective)
     app.connect("builder-inited", _load)
     app.connect("env-get-outdated", _pages_to_follow)
 
@@ -470,6 +473,36 @@ class HereDirective(_LedgerBlock):
         if not rows:
             return [nodes.paragraph("", "This notebook has measured no claim.")]
         return [_table(["Verdict", "Claim", "Measured"], rows)]
+
+
+class WhenJudgedDirective(_LedgerBlock):
+    """`{when-judged} some-id`: its content once a run has judged the claim, else the statement."""
+
+    has_content = True
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the content parsed, or one paragraph."""
+        ledger, claim_id = self.ledger(), self.arguments[0].strip()
+        if claim_id not in ledger.claims:
+            known = ", ".join(ledger.claims) or "none"
+            raise self.error(f"no claim is called {claim_id!r}; known: {known}")
+        verdict = ledger.judge(claim_id)
+        content = self.parse_content_to_nodes()  # in any case: its mistakes are not to wait
+        if verdict.record is not None:
+            return content
+        [said, *_] = self.parsed(ledger.claims[claim_id].statement)
+        link = _link_to_claim(self.env, claim_id, verdict.status)
+        return [
+            nodes.paragraph(
+                "",
+                "",
+                nodes.emphasis("", "To be measured: "),
+                *said.children,
+                nodes.Text(" "),
+                link,
+            )
+        ]
 
 
 def _fields(rows: Sequence[tuple[str, list[nodes.Node]]]) -> nodes.Node:
