@@ -26,7 +26,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from ddbook import gans, page
 
@@ -241,42 +240,8 @@ plt.show()
 # A grid of rates hides where the gain comes from. Below is, for each pair of rates, the Fréchet
 # distance at the end: its median over seeds.
 
-
-# %% tags=["hide-input"]
-def maps(sweep, methods):
-    there = gans.available(sweep, methods)
-    _, axes = plt.subplots(
-        1, len(there), figsize=(7.4, 7.4 / max(3, len(there)) + 0.6), sharey=True, squeeze=False
-    )
-    tables = [
-        sweep.runs[sweep.runs["method"] == m]
-        .fillna({"frechet_distance": np.inf})
-        .pivot_table(
-            index="rate_theta", columns="rate_phi", values="frechet_distance", aggfunc="median"
-        )
-        for m in there.values()
-    ]
-    finite = np.concatenate([t.to_numpy().ravel() for t in tables])
-    finite = np.log10(finite[np.isfinite(finite)])
-    for ax, label, grid in zip(axes[0], there, tables, strict=True):
-        values = np.log10(grid.to_numpy())
-        ax.imshow(values, vmin=finite.min(), vmax=finite.max(), cmap="cividis_r", origin="lower")
-        for (i, j), value in np.ndenumerate(grid.to_numpy()):
-            dark = values[i, j] > (finite.min() + finite.max()) / 2
-            if np.isnan(value):
-                continue  # this pair of rates is not in the method's grid
-            ax.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8.5,
-                    color="white" if dark else "black")  # fmt: skip
-        ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns], fontsize=8)
-        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grid.index], fontsize=8)
-        ax.grid(False)
-        ax.set_xlabel("α", fontsize=10)
-        ax.set_title(label, fontsize=9.5)
-    axes[0, 0].set_ylabel("λ", fontsize=10)
-
-
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates.", "name": "fig-cancel-map"}}
-maps(
+gans.maps(
     shown,
     {
         "simultaneous": "simultaneous",

@@ -171,3 +171,22 @@ def test_a_mean_ends_where_one_of_its_runs_diverged():
 def test_nothing_to_show_is_said():
     fig = gans.figure(sweep(a=everywhere(1.0)), {"first": "not run"})
     assert "not trained here" in fig.axes[0].texts[0].get_text()
+
+
+def test_a_map_shows_medians_over_seeds_and_what_was_lost():
+    runs = {(0.1, 0.1, s): (9.0, 9.0, x) for s, x in enumerate((1.0, 2.0, 30.0))}
+    runs |= {(0.1, 0.2, s): (9.0, *DIVERGED) for s in range(3)}
+    fig = gans.maps(sweep(a=runs, b=everywhere(4.0)), {"A": "a", "B": "b", "none": "c"})
+    first, second = fig.axes
+    assert [text.get_text() for text in first.texts] == ["2", "∞"]
+    assert [text.get_text() for text in second.texts] == ["4"] * 4
+    assert first.get_title() == "A" and first.get_ylabel() == "λ"
+
+
+def test_common_keeps_the_runs_that_all_methods_have():
+    table = sweep(a=everywhere(1.0), b=diagonal(2.0, 3.0), c=everywhere(4.0))
+    shared = gans.common(table, ["a", "b"])
+    assert sorted(shared.runs["method"]) == ["a", "a", "b", "b", "c", "c"]
+    assert set(shared.runs["rate_phi"]) == {0.1, 0.2} and set(shared.runs["seed"]) == {0}
+    assert len(shared.curves) == 6 * len(STEPS)
+    assert gans.common(table, ["a", "not there"]).runs.empty

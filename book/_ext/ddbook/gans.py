@@ -1,4 +1,4 @@
-"""What the chapters on GANs share: the sweep's tables, and the three ways to look at them.
+"""What the chapters on GANs share: the sweep's tables, and the ways to look at them.
 
 sweep = gans.open(run)
 gans.curves(ax, sweep, {"SGD": "simultaneous", "cancelled": "cancelled"})
@@ -210,6 +210,18 @@ def restrict(sweep: Sweep, keep: Callable[[pd.DataFrame], Any]) -> Sweep:
     )
 
 
+def common(sweep: Sweep, methods: Iterable[str]) -> Sweep:
+    """The part of a sweep at those pairs of rates and seeds that all of the methods have."""
+    runs = sweep.runs
+    found = [
+        set(zip(*(runs.loc[runs["method"] == m, c] for c in RUN), strict=True)) for m in methods
+    ]
+    shared = set.intersection(*found) if found else set()
+    return restrict(
+        sweep, lambda t: [row in shared for row in zip(*(t[c] for c in RUN), strict=True)]
+    )
+
+
 def available(sweep: Sweep, methods: Mapping[str, str]) -> dict[str, str]:
     """Those of the methods that the sweep has."""
     there = set(sweep.runs["method"])
@@ -261,6 +273,47 @@ def lines(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
     _log(axes[1], "y")
     axes[0].legend(fontsize=9)
     axes[0].set_title(sweep.label, fontsize=10.5)
+    return fig
+
+
+def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distance") -> Figure:
+    """The last score for each pair of rates, a grid of numbers a method: medians over seeds.
+
+    A pair at which half of the runs diverged has no Fréchet distance, and ∞ stands there.
+    """
+    import matplotlib.pyplot as plt
+
+    there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
+    size = (7.4, 7.4 / max(3, len(there)) + 0.6)
+    fig, axes = plt.subplots(1, len(there), figsize=size, sharey=True, squeeze=False)
+    tables = [
+        sweep.runs[sweep.runs["method"] == method]
+        .fillna({score: _worst(score)})
+        .pivot_table(index="rate_theta", columns="rate_phi", values=score, aggfunc="median")
+        for method in there.values()
+    ]
+    finite = np.concatenate([table.to_numpy().ravel() for table in tables])
+    finite = np.log10(finite[np.isfinite(finite)])
+    low, high = finite.min(), finite.max()
+    colours = "cividis" if SCORES[score][1] else "cividis_r"
+    for ax, label, grid in zip(axes[0], there, tables, strict=True):
+        values = np.log10(grid.to_numpy())
+        ax.imshow(values, vmin=low, vmax=high, cmap=colours, origin="lower")
+        for (i, j), value in np.ndenumerate(grid.to_numpy()):
+            if np.isnan(value):
+                continue  # this pair of rates is not in the method's grid
+            lost = np.isinf(value)
+            dark = (values[i, j] > (low + high) / 2) != SCORES[score][1] and not lost
+            text, color = "∞" if lost else f"{value:.3g}", "white" if dark else "black"
+            ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color=color)
+        ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns], fontsize=8)
+        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grid.index], fontsize=8)
+        ax.grid(False)
+        ax.set_xlabel("α", fontsize=10)
+        ax.set_title(label, fontsize=9.5)
+    axes[0, 0].set_ylabel("λ", fontsize=10)
     return fig
 
 
