@@ -61,6 +61,7 @@ gans.pictures(shown, METHODS)
 plt.show()
 
 # %% [markdown]
+# :::{when-judged} dd-fig9-less-sensitive
 # The interquartile range of $\log_{10}$ of the Fréchet distance over the sweep is
 # {measured}`dd-fig9-less-sensitive:spread_alternating:.2g` for alternating updates,
 # {measured}`dd-fig9-less-sensitive:spread_both:.2g` with both terms cancelled and
@@ -68,12 +69,15 @@ plt.show()
 # medians of the distance are {measured}`dd-fig9-less-sensitive:median_alternating:.3g`,
 # {measured}`dd-fig9-less-sensitive:median_both:.3g` and
 # {measured}`dd-fig9-less-sensitive:median_discriminator:.3g`: {claim}`dd-fig9-less-sensitive`
+# :::
 #
 # ## Pair by pair, and by the sign of the term
 #
+# :::{when-judged} dd-fig9-both-can-hurt
 # Where α/λ > ½, cancelling the discriminator's term alone ends closer than cancelling both in
 # {measured}`dd-fig9-both-can-hurt:better_pairs` of {measured}`dd-fig9-both-can-hurt:pairs` pairs of
 # runs (chance {measured}`dd-fig9-both-can-hurt:chance:.2g`): {claim}`dd-fig9-both-can-hurt`
+# :::
 
 # %% tags=["hide-input"]
 WANTED = [

@@ -181,6 +181,10 @@ def test_a_map_shows_medians_over_seeds_and_what_was_lost():
     assert [text.get_text() for text in first.texts] == ["2", "∞"]
     assert [text.get_text() for text in second.texts] == ["4"] * 4
     assert first.get_title() == "A" and first.get_ylabel() == "λ"
+    assert [text.get_text() for text in first.get_yticklabels()] == ["0.1", "0.2"]
+    fig = gans.maps(sweep(a=everywhere(1.0), b=diagonal(*range(1, 4))), {"A": "a", "B": "b"})
+    rates = [[text.get_text() for text in ax.get_yticklabels()] for ax in fig.axes]
+    assert rates == [["0.1", "0.2"], ["0.1", "0.2", "0.3"]]  # each grid its own
 
 
 def test_common_keeps_the_runs_that_all_methods_have():

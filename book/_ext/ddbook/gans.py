@@ -286,14 +286,14 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
     there = available(sweep, methods)
     if not there:
         return _nothing(sweep)
-    size = (7.4, 7.4 / max(3, len(there)) + 0.6)
-    fig, axes = plt.subplots(1, len(there), figsize=size, sharey=True, squeeze=False)
     tables = [
         sweep.runs[sweep.runs["method"] == method]
         .fillna({score: _worst(score)})
         .pivot_table(index="rate_theta", columns="rate_phi", values=score, aggfunc="median")
         for method in there.values()
     ]
+    size, sharey = (7.4, 7.4 / max(3, len(there)) + 0.6), _alike(table.index for table in tables)
+    fig, axes = plt.subplots(1, len(there), figsize=size, sharey=sharey, squeeze=False)
     finite = np.concatenate([table.to_numpy().ravel() for table in tables])
     finite = np.log10(finite[np.isfinite(finite)])
     low, high = finite.min(), finite.max()
@@ -315,6 +315,10 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
         ax.set_title(label, fontsize=9.5)
     axes[0, 0].set_ylabel("λ", fontsize=10)
     return fig
+
+
+def _alike(indices: Iterable[pd.Index]) -> bool:
+    return len({tuple(index) for index in indices}) == 1
 
 
 def _log(ax: Axes, which: str) -> None:
