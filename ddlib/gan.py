@@ -347,9 +347,7 @@ def _second(both: Players, statistics: PyTree) -> tuple[Array, PyTree]:
 
 
 def _cross(game: Game, players: Players, memory: Memory, batch: Batch) -> Players:
-    """(∇φL₂, ∇θL₁)."""
-    if game.loss.zero_sum:
-        return jax.tree.map(jnp.negative, gradients(game, players, memory, batch))
+    """(∇φL₂, ∇θL₁), of a game that is not zero-sum."""
     return Players(
         jax.grad(lambda p: losses(game, players._replace(phi=p), memory, batch).theta)(players.phi),
         jax.grad(lambda p: losses(game, players._replace(theta=p), memory, batch).phi)(
@@ -371,9 +369,11 @@ def regularized_gradients(
     """(∇φL₁, ∇θL₂) with the terms of `ddlib.regularizers` added, on a minibatch.
 
     Unbiased: of each product of two gradients one is taken on the first half of the batch and held
-    constant, the other on the second half and differentiated, as the papers' released code does;
-    the losses themselves are means over the halves. (`minibatch_regularized_losses` differentiates
-    both ways round, for twice the work.) Biased: both on the whole batch.
+    constant, the other on the second half and differentiated, as the papers' released code does.
+    (`minibatch_regularized_losses` differentiates both ways round, for twice the work.) The
+    players' own slopes are means over the halves as well, which saves a pass; with batch norm that
+    is another game, whose batches are half as large: to tell what terms do, compare with terms that
+    are None. Biased: everything on the whole batch.
 
     Args:
       game, players, memory: the game and its state.
@@ -381,12 +381,13 @@ def regularized_gradients(
       terms: `Players` of `DriftTerms`. A coefficient that is None costs nothing: its term is not
         in the program. Numbers, zero included, are traced.
       unbiased: which estimator.
-      align: for the terms of symplectic gradient adjustment, strength·Aᵀξ: give them the sign of
+      align: for the terms of `regularizers.sga`, strength·Aᵀξ: give them the sign of
         ⟨ξ, ∇H⟩⟨Aᵀξ, ∇H⟩/d + 0.1, with H = ‖ξ‖²/2 and d the number of parameters (Balduzzi et al.,
         2018, Algorithm 1). It takes one more product with the Hessian.
 
     Raises:
-      ValueError: terms of the wrong structure, an odd batch.
+      ValueError: terms of the wrong structure, an odd batch, alignment of terms that are not those
+        of `sga`.
 
     >>> from ddlib.regularizers import consensus
     >>> game = Game(mlp_networks(), saturating())
@@ -447,12 +448,13 @@ def _parts(
 
     extra = gradients_of(terms)
     if align:
-        if None in extra:
+        if None in extra or terms.phi.other_norm is None:
             raise ValueError("alignment needs terms of both players, as regularizers.sga has them")
         uphill = gradients_of(consensus(0.5))  # ∇H
         size = sum(x.size for x in jax.tree.leaves(players))
-        both = _inner(slopes, uphill) * _inner(extra, uphill) / size
-        extra = _scale(jnp.where(both + ALIGNMENT >= 0, 1.0, -1.0), extra)
+        strength = 4 * terms.phi.other_norm
+        both = _inner(slopes, uphill) * _inner(extra, uphill) / size  # times the strength
+        extra = _scale(jnp.where(both + strength * ALIGNMENT >= 0, 1.0, -1.0), extra)
     return slopes, extra, statistics
 
 
@@ -597,8 +599,8 @@ class State(NamedTuple):
 
     players: Players
     memory: Memory
-    optimizers: Players  # optax states, or None for plain gradient descent
-    velocity: Players  # the last slopes, of Adams and Bashforth's method; else None
+    optimizers: Players | None  # optax states, or None for plain gradient descent
+    velocity: Players | None  # the last slopes, of Adams and Bashforth's method; else None
     setting: Setting
     key: Array  # as raw data: of the minibatches and latents
     step: Array
@@ -625,8 +627,20 @@ def check_game(game: Game) -> None:
         raise ValueError(f"game.loss must be a Loss, such as saturating(), got {game.loss!r}")
 
 
-def _check_state(state: State, update: Update, terms: bool, optimizers: Optimizers | None) -> None:
-    """Raise `ValueError` for a state that was made for another way of training."""
+def _check_optimizers(optimizers: Optimizers) -> None:
+    check_players("optimizers", optimizers)
+    for name, make in optimizers._asdict().items():
+        if not callable(make):
+            raise ValueError(
+                f"optimizers.{name} must be a function from a rate to an optax transformation, "
+                f"such as optax.sgd, got {type(make).__name__}"
+            )
+
+
+def _check_state(
+    game: Game, state: State, update: Update, terms: bool, optimizers: Optimizers | None
+) -> None:
+    """Raise `ValueError` for a state that was made for another game or way of training."""
     if not isinstance(state, State):
         raise ValueError(f"state must be a State, from init, got {type(state).__name__}")
     if not terms and any(np.any(np.asarray(x)) for x in jax.tree.leaves(state.setting.terms)):
@@ -636,6 +650,19 @@ def _check_state(state: State, update: Update, terms: bool, optimizers: Optimize
         raise ValueError(f"init and training must get the same optimizers; the state has {have}")
     if (update.method == "adams-bashforth") != (state.velocity is not None):
         raise ValueError(f"the state was made for another update than {update.method}")
+
+    def shapes(tree: PyTree) -> dict[str, tuple]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+
+    make = partial(init, game, setting=state.setting, update=update, optimizers=optimizers)
+    wanted, found = shapes(jax.eval_shape(make, jax.random.key(0))), shapes(state)
+    for path in wanted | found:
+        if wanted.get(path) != found.get(path):
+            raise ValueError(
+                f"the state was made for another game or other optimizers: its {path} has shape "
+                f"{found.get(path)}, here it is {wanted.get(path)}"
+            )
 
 
 def start(game: Game, key: Array) -> tuple[Players, Memory]:
@@ -668,7 +695,7 @@ def init(
 
     Raises:
       ValueError: no game, rates that are no `Players` of positive numbers, terms of the wrong
-        structure, an update that makes no sense.
+        structure or not finite, an update that makes no sense, optimizers that are no functions.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> init(game, jax.random.key(0), Setting(Players(0.1, 0.1))).step.item()
@@ -681,13 +708,19 @@ def init(
     check_players("setting.rates", setting.rates)
     check_step_size("setting.rates.phi", setting.rates.phi)
     check_step_size("setting.rates.theta", setting.rates.theta)
+    for name, rate in setting.rates._asdict().items():
+        if np.ndim(rate):
+            raise ValueError(
+                f"setting.rates.{name} must be one number, got shape {np.shape(rate)}; for many at "
+                "once, jax.vmap"
+            )
     _check_terms(setting.terms)
     setting = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), setting)
     networks_key, data_key = jax.random.split(key)
     players, memory = start(game, networks_key)
     states = None
     if optimizers is not None:
-        check_players("optimizers", optimizers)
+        _check_optimizers(optimizers)
         states = Players(
             optimizers.phi(setting.rates.phi).init(players.phi),
             optimizers.theta(setting.rates.theta).init(players.theta),
@@ -698,8 +731,8 @@ def init(
     return State(
         players,
         memory,
-        states,  # type: ignore[arg-type]
-        velocity,  # type: ignore[arg-type]
+        states,
+        velocity,
         setting,
         jax.random.key_data(data_key),
         jnp.zeros((), jnp.int32),
@@ -726,7 +759,9 @@ def make_step(
       game: networks and loss.
       update: how the players move.
       terms: whether the setting's terms are in the program. In a "heun" or "rk4" step they enter
-        once, as an Euler step on the first stage's minibatch (ODE-GAN, Algorithm 1).
+        once, as an Euler step on the first stage's minibatch (ODE-GAN, Algorithm 1); in a
+        "midpoint" step they are part of the slope at the middle, in an "adams-bashforth" step of
+        the slope that is taken and remembered.
       unbiased, align: as `regularized_gradients`.
       optimizers: `Players` of functions from a rate to an optax transformation, for simultaneous
         and alternating updates; None is gradient descent.
@@ -751,7 +786,7 @@ def make_step(
     if align and not terms:
         raise ValueError("align gives terms their sign: it goes with terms=True")
     if optimizers is not None:
-        check_players("optimizers", optimizers)
+        _check_optimizers(optimizers)
         if update.method not in ("simultaneous", "alternating"):
             raise ValueError(f"optimizers go with descent, not with {update.method}")
     return _make_step(game, update, terms, unbiased, align, optimizers)
@@ -785,7 +820,7 @@ def _make_step(
                 slope, getattr(states, player), mine
             )
             moved = optax.apply_updates(mine, change)
-            states = states._replace(**{player: kept})
+            states = states._replace(**{player: kept})  # type: ignore[union-attr]
         return state._replace(players=state.players._replace(**{player: moved}), optimizers=states)
 
     def simultaneous(state: State, batches: Batch, given: Players | None) -> State:
@@ -973,13 +1008,15 @@ def train(
     """
     options = {"terms": terms, "unbiased": unbiased, "align": align, "optimizers": optimizers}
     step = make_step(game, update, **options)  # type: ignore[arg-type]
-    _check_state(state, update, terms, optimizers)
+    _check_state(game, state, update, terms, optimizers)
     shape = game.networks.theta.shape
     if jnp.shape(data)[1:] != shape or game.networks.phi.shape != shape:
         raise ValueError(
             f"data must have shape (n, {', '.join(map(str, shape))}) and fit both networks, got "
             f"{jnp.shape(data)} and a discriminator of {game.networks.phi.shape}"
         )
+    if not len(data):
+        raise ValueError("data must have samples, got none")
     check_count("batch_size", batch_size)
     if terms and unbiased and batch_size % 2:
         raise ValueError(f"batch_size must be even for the two-half estimator, got {batch_size}")

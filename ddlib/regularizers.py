@@ -17,9 +17,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_step_size
+from ddlib._check import check_count, check_step_size, is_concrete
 from ddlib.games import Field, Players, check_players
 from ddlib.methods import _check_rates
 
@@ -200,6 +201,9 @@ def _check_terms(terms: Any) -> None:
     for name, value in terms._asdict().items():
         if not isinstance(value, DriftTerms):
             raise ValueError(f"terms.{name} must be a DriftTerms, got {type(value).__name__}")
+        for field, number in value._asdict().items():
+            if number is not None and is_concrete(number) and not np.all(np.isfinite(number)):
+                raise ValueError(f"terms.{name}.{field} must be finite, got {number!r}")
 
 
 def _regularized(

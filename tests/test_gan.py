@@ -627,6 +627,42 @@ def test_terms_enter_a_runge_kutta_step_once(unbiased):
     assert apart(state.players, plain) > 0.01
 
 
+def regularized_field(game):
+    """The field of the game with SOME terms, everything on the whole batch."""
+
+    @quick
+    def field(y):
+        slope = regularized_gradients(game, y, MEMORY, BATCH, SOME, unbiased=False)
+        return jax.tree.map(jnp.negative, slope)
+
+    return field
+
+
+def test_terms_are_part_of_the_slope_at_the_middle():
+    game, update = Game(NETWORKS, GENERAL_SUM), Update("midpoint")
+    start = init(game, KEY, Setting(RATES, SOME), update)
+    step, field = compiled(game, update, terms=True, unbiased=False), regularized_field(game)
+    errors = []
+    for h in (0.1, 0.05):
+        state = step(shrunk(start, h), first(1))
+        middle = jax.tree.map(lambda a, b: (a + b) / 2, PLAYERS, state.players)
+        move = scaled(Players(h * RATES.phi, h * RATES.theta), field(middle))
+        errors.append(apart(jax.tree.map(jnp.subtract, state.players, PLAYERS), move))
+    assert errors[1] < errors[0] / 16 < 1e-4  # of sixth order, as without terms
+
+
+def test_terms_are_part_of_the_slope_that_adams_and_bashforth_remember():
+    game, update = Game(NETWORKS, GENERAL_SUM), Update("adams-bashforth")
+    start = init(game, KEY, Setting(RATES, SOME), update)
+    step, field = compiled(game, update, terms=True, unbiased=False), regularized_field(game)
+    one = step(start, first(1))
+    assert_same(one.players, simultaneous_euler(field, RATES)(1.0, PLAYERS))
+    assert_same(one.velocity, jax.tree.map(jnp.negative, field(PLAYERS)))
+    two = step(one._replace(memory=MEMORY), first(1))
+    slope = jax.tree.map(lambda f, g: 1.5 * f - 0.5 * g, field(one.players), field(PLAYERS))
+    assert_same(two.players, jax.tree.map(jnp.add, one.players, scaled(RATES, slope)))
+
+
 # --- Alignment
 
 
@@ -651,8 +687,10 @@ def test_alignment_is_the_sign_of_its_formula(loss):
         y = flat(PLAYERS) + 2 * numbers(size, seed=seed)
         xi, uphill, adjustment = at(y)
         sign = np.sign((xi @ uphill) * (adjustment @ uphill) / size + 0.1)
-        found = ours(unravel(y), MEMORY, BATCH, sga(0.3))
-        np.testing.assert_allclose(flat(found), xi + sign * 0.3 * adjustment, rtol=1e-7, atol=1e-9)
+        for strength in (0.01, 0.3, 10.0):  # it does not enter the sign
+            found = ours(unravel(y), MEMORY, BATCH, sga(strength))
+            expected = xi + sign * strength * adjustment
+            np.testing.assert_allclose(flat(found), expected, rtol=1e-7, atol=1e-9)
         signs.add(float(sign))
     assert signs == {1.0, -1.0}
 
@@ -803,6 +841,21 @@ def test_training_is_its_steps_on_its_minibatches():
     assert_same(found, state)
 
 
+@pytest.mark.parametrize("options", [{"align": True}, {"unbiased": False}, {"align": False}])
+def test_training_passes_on_how_terms_are_made(options):
+    """At a place where alignment turns them."""
+    game = Game(NETWORKS, ZERO_SUM)
+    _, unravel = jax.flatten_util.ravel_pytree(PLAYERS)
+    there = unravel(flat(PLAYERS) + 2 * numbers(flat(PLAYERS).size))
+    start = init(game, KEY, Setting(RATES, sga(0.3)))._replace(players=there)
+    batches = draw_batches(jnp.asarray(DATA), start, 2, 4, 1)
+    steps = {str(o): compiled(game, terms=True, **o)(start, batches) for o in (options, {})}
+    found, _ = train(game, start, DATA, 1, terms=True, batch_size=4, **options)
+    assert_same(found.players, steps[str(options)].players)
+    differs = apart(found.players, steps["{}"].players) > 1e-3
+    assert differs == (options != {"align": False})
+
+
 @pytest.mark.parametrize("every", [1, 5])
 def test_divergence_is_noted_at_its_step(every):
     """φ grows by the factor 1 + 10⁵⁰ a step: 10³⁰⁰ is a number, 10³⁵⁰ is none."""
@@ -944,6 +997,50 @@ NEVER = {"observe": lambda state: pytest.fail("training began")}
 BAD = {
     "rates a tuple": (lambda: init(GAME, KEY, Setting((0.1, 0.1))), "setting.rates must be .*Play"),
     "rates zero": (lambda: init(GAME, KEY, Setting(Players(0.1, 0.0))), "rates.theta must be posi"),
+    "rates for many": (
+        lambda: init(GAME, KEY, Setting(Players(np.array([0.1, 0.2]), 0.1))),
+        r"setting.rates.phi must be one number, got shape \(2,\)",
+    ),
+    "terms nan": (
+        lambda: init(GAME, KEY, Setting(RATES, Players(DriftTerms(), DriftTerms(0.0, np.nan)))),
+        "terms.theta.interaction must be finite, got nan",
+    ),
+    "no data": (lambda: train(GAME, START, DATA[:0], 2, **NEVER), "data must have samples"),
+    "optimizers made": (
+        lambda: make_step(GAME, optimizers=Players(optax.sgd, optax.sgd(0.1))),
+        "optimizers.theta must be a function from a rate",
+    ),
+    "optimizers made at the start": (
+        lambda: init(GAME, KEY, Setting(RATES), optimizers=Players(optax.sgd(0.1), optax.sgd)),
+        "optimizers.phi must be a function from a rate",
+    ),
+    "another game's state": (
+        lambda: train(
+            GAME,
+            init(Game(mlp_networks(widths=(5,)), saturating()), KEY, Setting(RATES)),
+            DATA,
+            2,
+            **NEVER,
+        ),
+        r"made for another game or other optimizers: its .*players.phi",
+    ),
+    "another descent's state": (
+        lambda: train(
+            GAME, init(GAME, KEY, Setting(RATES), optimizers=ADAM), DATA, 2, optimizers=SGD, **NEVER
+        ),
+        "made for another game or other optimizers: its .*optimizers",
+    ),
+    "alignment of other terms": (
+        lambda: regularized_gradients(
+            GAME,
+            PLAYERS,
+            MEMORY,
+            BATCH,
+            Players(DriftTerms(0.1, None, None), SOME.theta),
+            align=True,
+        ),
+        "as regularizers.sga has them",
+    ),
     "rates nan": (lambda: init(GAME, KEY, Setting(Players(np.nan, 1))), "rates.phi must be finite"),
     "setting": (lambda: init(GAME, KEY, RATES), "setting must be a Setting, got Players"),
     "terms a tuple": (lambda: init(GAME, KEY, Setting(RATES, (1, 1))), "terms must be .*Players"),
