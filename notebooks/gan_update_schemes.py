@@ -44,7 +44,8 @@ run.uses(here.tables[0])
 #
 # with $L_1 = -E$ and $L_2 = E$.
 #
-# Simultaneous updates follow the flows of ({cite:t}`rosca2021discretization`, Eqs. 14–15)
+# Simultaneous updates follow the flows of ({cite:t}`rosca2021discretization`, Eqs. 14–15; each
+# player on its own clock, see [two-player games](two_player_games.py))
 #
 # $$
 # \begin{aligned}
@@ -55,13 +56,14 @@ run.uses(here.tables[0])
 #
 # each player is driven to *increase* the other's gradient. Alternating updates, φ first, change the
 # generator's interaction term to $-\tfrac{\lambda h}{4}(1 - \tfrac{2\alpha}{\lambda})
-# \|\nabla_\phi E\|^2$, which at equal rates reverses its sign. Runge–Kutta 4 at equal rates has no
-# drift up to $O(h^5)$. So the paper expects (its Figure 5): alternating better than simultaneous,
+# \|\nabla_\phi E\|^2$, which at equal rates reverses its sign. Runge–Kutta 4 at equal rates, on the
+# full batch, has no drift up to $O(h^5)$. So the paper expects (its Figure 5): alternating better than simultaneous,
 # and at equal rates RK4 better than both.
 #
 # [The training notebook](train_gans.py) says what is trained and how. Everything below is a sweep
-# over pairs of rates and seeds, and as in the paper a curve shows the best tenth of the sweep, its
-# mean with a band from worst to best; beside it stands what the best tenth hides, the whole sweep.
+# over pairs of rates and seeds. As in the paper a curve shows the best tenth of the sweep, its mean
+# with a band from worst to best: those runs whose best score after the start is best, each of the
+# two scores by itself. Beside it stands what the best tenth hides, the whole sweep.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for simultaneous and alternating updates, and box plots over the whole sweep."}, "figure": {"caption": "DD, Figure 5, left. Simultaneous and alternating updates over the full grid of rates. Left: the best tenth of the sweep (number of runs in brackets), mean and range. Right: all runs, quartiles and extremes.", "name": "fig-gan-updates"}}
 gans.figure(shown, {"simultaneous": "simultaneous", "alternating": "alternating"})
@@ -74,14 +76,14 @@ plt.show()
 # {measured}`dd-fig5-alternating:inception:.3g`, with simultaneous ones at
 # {measured}`dd-fig5-alternating:frechet_other:.3g` and
 # {measured}`dd-fig5-alternating:inception_other:.3g`. Pair by pair the former end closer in
-# {measured}`dd-fig5-alternating:better_pairs` of {measured}`dd-fig5-alternating:pairs` (chance
-# {measured}`dd-fig5-alternating:chance:.2g`): {claim}`dd-fig5-alternating`
+# {measured}`dd-fig5-alternating:better_pairs` of {measured}`dd-fig5-alternating:pairs` (a sign test
+# gives {measured}`dd-fig5-alternating:chance:.2g`): {claim}`dd-fig5-alternating`
 # :::
 #
 # A box plot hides which rates do well. Here is the distance at the end for each pair of them, over
 # the rates of this sweep and over the paper's own.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous and alternating updates."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates: of this sweep, and the paper's.", "name": "fig-gan-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous and alternating updates over this sweep's rates and over the paper's."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates: of this sweep, and the paper's.", "name": "fig-gan-map"}}
 gans.maps(
     shown,
     {
@@ -95,18 +97,19 @@ plt.show()
 
 # %% [markdown]
 # :::{when-judged} ours-papers-rates
-# At the paper's rates, where both are {measured}`ours-papers-rates:largest:g` or less, the distances
-# of a simultaneous and an alternating run differ by
-# {measured}`ours-papers-rates:median_difference:.1%` in the median: {claim}`ours-papers-rates` What
-# the paper's sweep shows at such rates takes more than
-# {measured}`ours-papers-rates:steps` steps. Its largest rate, 0.05, does not: with it for both
-# players alternating updates end closer in {measured}`ours-papers-rates:closer_at_top` of
-# {measured}`ours-papers-rates:seeds` seeds.
+# Of the paper's rates, where both are {measured}`ours-papers-rates:largest:g` or less, the distances
+# of a simultaneous and an alternating run of the same start differ by
+# {measured}`ours-papers-rates:largest_difference:.1%` at most after
+# {measured}`ours-papers-rates:steps` steps: {claim}`ours-papers-rates` At 0.05 for both players
+# alternating updates end closer in {measured}`ours-papers-rates:closer_at_top` of
+# {measured}`ours-papers-rates:seeds` seeds. Over all sixteen pairs they do in
+# {measured}`ours-papers-rates:better_pairs` of {measured}`ours-papers-rates:pairs` runs (a sign test
+# gives {measured}`ours-papers-rates:chance:.2g`).
 # :::
 #
-# At one rate for both players, Runge–Kutta 4's drift is $O(h^5)$.
+# Runge–Kutta 4 is compared at one rate for both players.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same at equal learning rates with Runge–Kutta 4."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous updates, alternating ones and Runge–Kutta 4 at one rate for both players, and box plots over all such runs."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
 three = {"simultaneous": "simultaneous", "alternating": "alternating", "RK4": "RK4"}
 gans.figure(gans.restrict(shown, lambda t: t["rate_phi"] == t["rate_theta"]), three, share=0.25)
 plt.show()
@@ -116,7 +119,11 @@ plt.show()
 # The best quarter ends at a Fréchet distance of {measured}`dd-fig5-rk4:simultaneous_frechet:.3g`
 # with Runge–Kutta 4, {measured}`dd-fig5-rk4:simultaneous_frechet_other:.3g` with simultaneous and
 # {measured}`dd-fig5-rk4:alternating_frechet_other:.3g` with alternating updates:
-# {claim}`dd-fig5-rk4`
+# {claim}`dd-fig5-rk4` Run by run it ends closer than simultaneous updates in
+# {measured}`dd-fig5-rk4:simultaneous_better_pairs` of {measured}`dd-fig5-rk4:simultaneous_pairs`
+# (a sign test gives {measured}`dd-fig5-rk4:simultaneous_chance:.2g`), and than alternating ones in
+# {measured}`dd-fig5-rk4:alternating_better_pairs` (it gives
+# {measured}`dd-fig5-rk4:alternating_chance:.2g`).
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
@@ -173,37 +180,39 @@ plt.show()
 
 # %% tags=["hide-input", "remove-output"]
 methods = set(here.runs["method"])
-found = gans.judge(here, "alternating", "simultaneous")
-claims.record(
-    "dd-fig5-alternating",
-    holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
-    measured=found,
-)
-if "alternating, paper's rates" in methods:
-    both = gans.paired(
-        here, "alternating, paper's rates", "simultaneous, paper's rates", "frechet_distance"
+if {"alternating", "simultaneous"} <= methods:
+    found = gans.judge(here, "alternating", "simultaneous")
+    claims.record(
+        "dd-fig5-alternating",
+        holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
+        measured=found,
     )
-    slow = both[(both["rate_phi"] <= 0.01) & (both["rate_theta"] <= 0.01)]
+if "alternating, paper's rates" in methods:
+    names = ("alternating, paper's rates", "simultaneous, paper's rates")
+    both = gans.paired(here, *names, "frechet_distance")
+    found = gans.judge(here, *names)
+    slow = both[(both["rate_phi"] <= 0.005) & (both["rate_theta"] <= 0.005)]
     top = both[(both["rate_phi"] == 0.05) & (both["rate_theta"] == 0.05)]
-    difference = float((slow["one"] / slow["other"] - 1).abs().median())
+    difference = float((slow["one"] / slow["other"] - 1).abs().max())
     claims.record(
         "ours-papers-rates",
-        holds=difference < 0.05,
+        holds=difference < 0.1,
         measured={
-            "median_difference": difference,
-            "largest": 0.01,
+            "largest_difference": difference,
+            "largest": 0.005,
             "steps": int(here.curves["step"].max()),
             "runs": len(slow),
             "closer_at_top": int((top["gain"] > 0).sum()),
             "seeds": len(top),
+            **found,
         },
     )
-if "RK4" in methods:
+if {"RK4", "alternating", "simultaneous"} <= methods:
     level = gans.restrict(here, lambda t: t["rate_phi"] == t["rate_theta"])
     against = {m: gans.judge(level, "RK4", m, share=0.25) for m in ("simultaneous", "alternating")}
     claims.record(
         "dd-fig5-rk4",
-        holds=all(found["best_better"] for found in against.values()),
+        holds=all(found["best_better"] and found["chance"] < 0.05 for found in against.values()),
         measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
     )
 if "non-saturating alternating" in methods:
@@ -215,7 +224,7 @@ if "non-saturating alternating" in methods:
 
     claims.record(
         "dd-fig10-little-change",
-        holds=bool(gap(other) < gap(zero_sum) / 2),
+        holds=bool(gap(other) < gap(zero_sum) / 2 and gap(other) < np.log(1.15)),
         measured={**other, "gap": gap(other), "gap_zero_sum": gap(zero_sum)},
     )
 

@@ -79,15 +79,19 @@ def _worst(score: str) -> float:
 
 
 def best(sweep: Sweep, method: str, score: str, share: float = 0.1) -> pd.DataFrame:
-    """The curves of the best share of a method's runs, by their best score over training.
+    """The curves of the best share of a method's runs, by their best score after the start.
 
     Returns a table: index the step, columns the runs; a run that diverged has no score from there
-    on. DD, Section 7: curves are those of the best tenth of the sweep over rates and seeds.
+    on. DD, Section 7: curves are those of the best tenth of the sweep over rates and seeds. Which
+    runs these are is another matter for each score.
     """
     mine = sweep.curves[sweep.curves["method"] == method]
+    if mine.empty:
+        raise ValueError(f"the sweep has no runs of {method!r}")
     wide = mine.pivot(index="step", columns=RUN, values=score)
     more = SCORES[score][1]
-    peak = wide.max() if more else wide.min()
+    trained = wide.iloc[1:]
+    peak = trained.max() if more else trained.min()
     number = max(1, round(share * wide.shape[1]))
     return wide[peak.sort_values(ascending=not more, na_position="last").index[:number]]
 
@@ -175,6 +179,7 @@ def pictures(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
             f"distance {row['frechet_distance']:.3g}",
             fontsize=9,
         )
+    fig.suptitle(sweep.label, fontsize=10.5)
     return fig
 
 
@@ -276,6 +281,46 @@ def lines(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
     return fig
 
 
+def seed_ranges(sweep: Sweep, method: str) -> pd.Series:
+    """log10 of the largest over the smallest last distance over seeds, for each pair of rates.
+
+    A pair of rates at which a run diverged has none.
+    """
+    runs = sweep.runs[sweep.runs["method"] == method]
+    groups = np.log10(runs["frechet_distance"]).groupby([runs["rate_phi"], runs["rate_theta"]])
+    whole = groups.count() == groups.size()
+    return (groups.max() - groups.min())[whole]
+
+
+def spread(sweep: Sweep, method: str) -> float:
+    """Interquartile range of log10 of the last distance over a method's runs.
+
+    A diverged run counts as a distance of a million.
+    """
+    values = np.log10(final(sweep, method, "frechet_distance").clip(max=1e6))
+    return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+
+
+def contrast(runs: pd.DataFrame, fixed: str) -> pd.Series:
+    """log10 of the distance at ratios α/λ up to one half over that above, each a median.
+
+    One value for each rate of the player whose rate is `fixed` ("rate_phi" or "rate_theta") and
+    each seed that have ratios on both sides; a diverged run's distance is infinite.
+    """
+    above = runs["rate_phi"] > 0.5 * runs["rate_theta"] * (1 + 1e-9)
+    wide = (
+        runs.assign(above=above)
+        .fillna({"frechet_distance": np.inf})
+        .pivot_table(
+            index=[fixed, "seed"], columns="above", values="frechet_distance", aggfunc="median"
+        )
+        .reindex(columns=[False, True])
+        .dropna()
+    )
+    with np.errstate(invalid="ignore"):
+        return np.log10(wide[False] / wide[True])
+
+
 def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distance") -> Figure:
     """The last score for each pair of rates, a grid of numbers a method: medians over seeds.
 
@@ -296,7 +341,7 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
     fig, axes = plt.subplots(1, len(there), figsize=size, sharey=sharey, squeeze=False)
     finite = np.concatenate([table.to_numpy().ravel() for table in tables])
     finite = np.log10(finite[np.isfinite(finite)])
-    low, high = finite.min(), finite.max()
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     colours = "cividis" if SCORES[score][1] else "cividis_r"
     for ax, label, grid in zip(axes[0], there, tables, strict=True):
         values = np.log10(grid.to_numpy())
@@ -314,6 +359,7 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
         ax.set_xlabel("α", fontsize=10)
         ax.set_title(label, fontsize=9.5)
     axes[0, 0].set_ylabel("λ", fontsize=10)
+    fig.suptitle(sweep.label, fontsize=10.5)
     return fig
 
 
