@@ -96,7 +96,7 @@ def by_ratio(sweep, method):
     return runs.assign(ratio=(runs.rate_phi / runs.rate_theta).round(3))
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: their median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
 for ax, (score, (name, more)) in zip(axes, gans.SCORES.items(), strict=True):
     for shift, label in zip((0.97, 1.03), METHODS, strict=True):
@@ -108,8 +108,8 @@ for ax, (score, (name, more)) in zip(axes, gans.SCORES.items(), strict=True):
     ax.set(xscale="log", xlabel="ratio α/λ", ylabel=name)
     ax.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10], [f"{r:g}" for r in ticks])
     ax.minorticks_off()
-axes[1].set_yscale("log")
-axes[0].legend(fontsize=9)
+gans.log_axis(axes[1], "y")
+axes[0].legend(fontsize=9, loc="upper left")
 axes[0].set_title(shown.label, fontsize=10.5)
 plt.show()
 

@@ -194,3 +194,39 @@ def test_common_keeps_the_runs_that_all_methods_have():
     assert set(shared.runs["rate_phi"]) == {0.1, 0.2} and set(shared.runs["seed"]) == {0}
     assert len(shared.curves) == 6 * len(STEPS)
     assert gans.common(table, ["a", "not there"]).runs.empty
+
+
+def test_the_start_is_no_peak():
+    table = sweep(a={(0.1, 0.1, 0): (1.0, 6.0, 6.0), (0.2, 0.2, 0): (9.0, 5.0, 5.5)})
+    best = gans.best(table, "a", "frechet_distance", 0.5)
+    assert list(best.columns) == [(0.2, 0.2, 0)] and list(best.index) == list(STEPS)
+    with pytest.raises(ValueError, match="no runs of 'b'"):
+        gans.best(table, "b", "frechet_distance")
+
+
+def test_ranges_over_seeds_leave_out_where_a_run_was_lost():
+    runs = {(0.1, 0.1, s): (9.0, 9.0, x) for s, x in enumerate((1.0, 10.0, 100.0))}
+    runs |= {(0.2, 0.1, s): (9.0, *DIVERGED) for s in range(3)}
+    runs |= {(0.1, 0.2, 0): (9.0, *DIVERGED), (0.1, 0.2, 1): (9.0, 9.0, 2.0)}
+    ranges = gans.seed_ranges(sweep(a=runs), "a")
+    assert dict(ranges) == {(0.1, 0.1): pytest.approx(2.0)}
+
+
+def test_spread_counts_lost_runs():
+    assert gans.spread(sweep(a=diagonal(1.0, 1.0, 100.0, 100.0)), "a") == pytest.approx(2.0)
+    lost = {(0.1, 0.1, s): (9.0, *DIVERGED) for s in range(3)} | {(0.1, 0.1, 3): (9.0, 9.0, 1.0)}
+    assert gans.spread(sweep(a=lost), "a") == pytest.approx(1.5)  # quartiles: 10^4.5 and a million
+
+
+def test_contrast_compares_ratios_at_one_rate_and_seed():
+    """One half itself is a small ratio; 0.15/0.3 is not above it by rounding."""
+    small = {(0.15, 0.3, s): (9.0, 9.0, 100.0) for s in range(2)}
+    small |= {(0.01, 0.3, s): (9.0, 9.0, 100.0) for s in range(2)}
+    large = {(0.3, 0.3, s): (9.0, 9.0, 10.0 ** (s - 1)) for s in range(2)}
+    alone = {(0.3, 0.1, 0): (9.0, 9.0, 1.0)}  # nothing to compare with at this λ
+    runs = sweep(a=small | large | alone).runs
+    at_lambda = gans.contrast(runs, "rate_theta")
+    assert dict(at_lambda) == {(0.3, 0): pytest.approx(3.0), (0.3, 1): pytest.approx(2.0)}
+    assert gans.contrast(runs, "rate_phi").empty
+    lost = sweep(a=small | {(0.3, 0.3, 0): (9.0, *DIVERGED)}).runs
+    assert dict(gans.contrast(lost, "rate_theta")) == {(0.3, 0): -np.inf}

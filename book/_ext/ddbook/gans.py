@@ -257,8 +257,8 @@ def figure(
         curves(row[0], sweep, there, score, share, colors)
         boxes(row[1], sweep, there, score, colors)
         if score == "frechet_distance":
-            _log(row[0], "y")
-            _log(row[1], "x")
+            log_axis(row[0], "y")
+            log_axis(row[1], "x")
     axes[0, 0].legend(fontsize=9)
     axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
     axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
@@ -275,7 +275,7 @@ def lines(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2))
     for ax, score in zip(axes, SCORES, strict=True):
         curves(ax, sweep, there, score, share=1.0)
-    _log(axes[1], "y")
+    log_axis(axes[1], "y")
     axes[0].legend(fontsize=9)
     axes[0].set_title(sweep.label, fontsize=10.5)
     return fig
@@ -317,8 +317,8 @@ def contrast(runs: pd.DataFrame, fixed: str) -> pd.Series:
         .reindex(columns=[False, True])
         .dropna()
     )
-    with np.errstate(invalid="ignore"):
-        return np.log10(wide[False] / wide[True])
+    with np.errstate(invalid="ignore"):  # both lost: no number, and no case of either
+        return np.log10(wide[False]) - np.log10(wide[True])
 
 
 def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distance") -> Figure:
@@ -337,7 +337,7 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
         .pivot_table(index="rate_theta", columns="rate_phi", values=score, aggfunc="median")
         for method in there.values()
     ]
-    size, sharey = (7.4, 7.4 / max(3, len(there)) + 0.6), _alike(table.index for table in tables)
+    size, sharey = (7.4, 7.4 / max(3, len(there)) + 0.7), _alike(table.index for table in tables)
     fig, axes = plt.subplots(1, len(there), figsize=size, sharey=sharey, squeeze=False)
     finite = np.concatenate([table.to_numpy().ravel() for table in tables])
     finite = np.log10(finite[np.isfinite(finite)])
@@ -353,8 +353,8 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
             dark = (values[i, j] > (low + high) / 2) != SCORES[score][1] and not lost
             text, color = "∞" if lost else f"{value:.3g}", "white" if dark else "black"
             ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color=color)
-        ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns], fontsize=8)
-        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grid.index], fontsize=8)
+        ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns], fontsize=7.5)
+        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grid.index], fontsize=7.5)
         ax.grid(False)
         ax.set_xlabel("α", fontsize=10)
         ax.set_title(label, fontsize=9.5)
@@ -367,7 +367,7 @@ def _alike(indices: Iterable[pd.Index]) -> bool:
     return len({tuple(index) for index in indices}) == 1
 
 
-def _log(ax: Axes, which: str) -> None:
+def log_axis(ax: Axes, which: str) -> None:
     """Put an axis on a logarithmic scale with plain labels, where its range is worth one."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
