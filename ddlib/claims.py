@@ -20,7 +20,7 @@ from ddlib.results import now, plain
 
 PROFILES = ("quick", "standard", "paper")  # by scale: a larger one may judge what a smaller one may
 PAPERS = ("DD", "PF", "ours")
-VERDICTS = ("reproduced", "deviates")
+VERDICTS = ("reproduced", "deviates", "pending")  # pending: no run has judged it yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Claim:
 
     `paper` and `place` say where it stands, `statement` what it says, `predicate` what is measured
     and what would confirm it; `profile` is the smallest that may judge it, `dataset` the real data
-    it needs (any one of the names); `verdict` is the recorded one, which a later run must meet.
+    it needs (any one of the names); `verdict` is the recorded one, which a later run must meet, or
+    "pending" before the first.
     """
 
     id: str

@@ -182,6 +182,20 @@ def test_every_claim_is_on_the_ledger():
     assert sorted(shown) == sorted(stated)
 
 
+def test_a_verdict_is_on_record_once_a_published_run_has_judged_the_claim():
+    """And not before: what only the quick profile judges is judged by each build."""
+    stated = claims.load(ROOT / "book" / "claims.yml")
+    files = sorted((ROOT / "results").glob("*/claims.json"))
+    records = [r for file in files for r in claims.read_records(results.read_json(file))]
+    for claim in stated.values():
+        status = claims.judge(claim, records).status
+        if claim.profile != "quick":
+            wanted = "pending" if status.startswith("needs") else status
+            assert claim.verdict == wanted, claim.id
+        elif not status.startswith("needs"):
+            assert claim.verdict == status, claim.id
+
+
 def test_mathjax_is_one_file():
     files = [path.name for path in (HTML / "_static" / "mathjax").rglob("*") if path.is_file()]
     assert files == ["tex-svg-full.js"]

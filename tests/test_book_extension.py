@@ -345,6 +345,15 @@ def test_claim_without_record_warns(book):
     assert "claim 'dd-overlay' has no record" in book.build()
 
 
+def test_a_pending_claim_may_wait_until_a_run_judges_it(book):
+    book.claims([CLAIM | {"verdict": "pending"}])
+    book.records([])
+    assert book.build() == ""
+    book.records([RECORD])
+    assert "this build says 'reproduced'" in (said := book.build())
+    assert "claims.yml has 'pending' on record" in said
+
+
 def test_a_claim_for_a_larger_profile_may_wait_for_it(book):
     book.records([])
     book.claims([CLAIM | {"profile": "standard"}])

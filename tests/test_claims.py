@@ -47,7 +47,7 @@ def test_the_book_s_claims_are_valid():
         ),
         ({"profile": "standart"}, "profile 'standart' .did you mean 'standard'.*paper would do"),
         ({"paper": "XX"}, "DD, PF, ours would do"),
-        ({"verdict": "yes"}, "reproduced, deviates would do"),
+        ({"verdict": "yes"}, "reproduced, deviates, pending would do"),
         ({"statement": ""}, "lacks statement"),
         ({"statement": 3}, "statement must be text, not 3"),
         ({"dataset": []}, "dataset must be text"),

@@ -99,7 +99,8 @@ class Ledger:
         scale = ddclaims.PROFILES.index
         for claim_id, claim in self.claims.items():
             # what only a larger profile may judge can wait for it: the ledger says so
-            if not self.findings[claim_id] and scale(claim.profile) <= scale(self.profile):
+            due = claim.verdict != "pending" and scale(claim.profile) <= scale(self.profile)
+            if due and not self.findings[claim_id]:
                 said.append(f"claim {claim_id!r} has no record: no notebook measured it")
             for origin, words in (("build", "this build"), ("published", "the published run")):
                 verdict = self.judge(claim_id, origin)
