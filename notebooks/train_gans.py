@@ -144,6 +144,12 @@ class Scale(NamedTuple):
 
 SWEEP = Scale(s.size, s.width, s.initial_scale, s.batch_size, s.num_steps, s.evaluate_every)
 FULL = Scale(32, 1.0, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4)
+for scale in (SWEEP, FULL):
+    if scale.evaluate_every < 1 or scale.num_steps % scale.evaluate_every:
+        raise ValueError(
+            f"evaluate_every must divide num_steps, and 4 full_size_steps: {scale.num_steps} steps "
+            f"are not a multiple of {scale.evaluate_every}"
+        )
 
 
 class Method(NamedTuple):
@@ -281,7 +287,7 @@ if not runs[s.shard[0] :]:
 # %%
 train = data.load(s.dataset, "train", stand_in=profile == "quick")
 run.uses(train)
-if train.images.shape[1:] != (32, 32, 3) or 32 % s.size:
+if train.images.shape[1:] != (32, 32, 3) or s.size < 1 or 32 % s.size:
     raise ValueError(
         f"images of 32×32 pixels and three channels, to be shrunk to a divisor of 32, would do, "
         f"not {train.images.shape[1:]} and size {s.size}"
