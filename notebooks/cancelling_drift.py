@@ -367,7 +367,8 @@ plt.show()
 # ## Pair by pair
 #
 # Runs of two methods with the same rates and seed share their start and their minibatches (of an
-# alternating step, the first).
+# alternating step, the first). The published coefficients cancel at one rate for both players only,
+# so the table is given for such pairs of rates, too, and for the others.
 
 # %% tags=["hide-input"]
 WANTED = [
@@ -384,7 +385,16 @@ WANTED = [
     *(("cancelled", m) for m in SGA + CONSENSUS),
 ]
 _ = run.save("pairs", gans.compare(here, WANTED))
-gans.compare(shown, WANTED).style.format(precision=3).hide(axis="index")
+PARTS = {
+    "all pairs of rates": lambda t: t["rate_phi"] > 0,
+    "one rate for both players": lambda t: t["rate_phi"] == t["rate_theta"],
+    "unequal rates": lambda t: t["rate_phi"] != t["rate_theta"],
+}
+for name, keep in PARTS.items():
+    compared = gans.compare(gans.restrict(shown, keep), WANTED)
+    if len(compared):
+        style = compared.style.format(precision=3).hide(axis="index")
+        display(style.set_caption(f"{name} ({shown.label})"))  # noqa: F821
 
 # %% tags=["hide-input", "remove-output"]
 methods = set(here.runs["method"])
