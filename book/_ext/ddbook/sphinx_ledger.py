@@ -489,9 +489,8 @@ class WhenJudgedDirective(_LedgerBlock):
             known = ", ".join(ledger.claims) or "none"
             raise self.error(f"no claim is called {claim_id!r}; known: {known}")
         verdict = ledger.judge(claim_id)
-        content = self.parse_content_to_nodes()  # in any case: its mistakes are not to wait
         if verdict.record is not None:
-            return content
+            return self.parse_content_to_nodes()
         [said, *_] = self.parsed(ledger.claims[claim_id].statement)
         link = _link_to_claim(self.env, claim_id, verdict.status)
         return [
