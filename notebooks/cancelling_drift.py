@@ -287,6 +287,7 @@ gans.figure(
         "published": "cancelled",
         "joint clock": "cancelled, joint clock",
     },
+    needed=["cancelled, joint clock"],
 )
 plt.show()
 
@@ -299,6 +300,7 @@ gans.figure(
         "discriminator's": "cancelled, discriminator",
         "generator's": "cancelled, generator",
     },
+    needed=["cancelled, discriminator", "cancelled, generator"],
 )
 plt.show()
 

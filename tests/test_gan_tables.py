@@ -230,3 +230,11 @@ def test_contrast_compares_ratios_at_one_rate_and_seed():
     assert gans.contrast(runs, "rate_phi").empty
     lost = sweep(a=small | {(0.3, 0.3, 0): (9.0, *DIVERGED)}).runs
     assert dict(gans.contrast(lost, "rate_theta")) == {(0.3, 0): -np.inf}
+
+
+def test_a_figure_without_what_it_compares_says_so():
+    table = sweep(a=everywhere(1.0), b=everywhere(2.0))
+    methods = {"A": "a", "B": "b", "C": "c"}
+    assert len(gans.figure(table, methods, needed=["b"]).axes) == 4
+    [ax] = gans.figure(table, methods, needed=["c"]).axes
+    assert "not trained here" in ax.texts[0].get_text()

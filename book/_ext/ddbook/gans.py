@@ -238,12 +238,17 @@ def figure(
     methods: Mapping[str, str],
     share: float = 0.1,
     colors: Sequence[str] | None = None,
+    needed: Iterable[str] = (),
 ) -> Figure:
-    """Curves of the best share beside boxes of the whole sweep, a row a score."""
+    """Curves of the best share beside boxes of the whole sweep, a row a score.
+
+    Methods that the sweep lacks are left out; without those `needed` there is nothing to compare,
+    and the figure says so.
+    """
     import matplotlib.pyplot as plt
 
     there = available(sweep, methods)
-    if not there:
+    if not there or not set(needed) <= set(there.values()):
         return _nothing(sweep)
     if colors is not None:
         colors = [
