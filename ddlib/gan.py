@@ -364,6 +364,7 @@ def regularized_gradients(
     terms: Players,
     *,
     unbiased: bool = True,
+    halved: bool = False,
     align: bool = False,
 ) -> Players:
     """(∇φL₁, ∇θL₂) with the terms of `ddlib.regularizers` added, on a minibatch.
@@ -371,16 +372,16 @@ def regularized_gradients(
     Unbiased: of each product of two gradients one is taken on the first half of the batch and held
     constant, the other on the second half and differentiated, as the papers' released code does.
     (`minibatch_regularized_losses` differentiates both ways round, for twice the work.) The
-    players' own slopes are means over the halves as well, which saves a pass; with batch norm that
-    is another game, whose batches are half as large: to tell what terms do, compare with terms that
-    are None. Biased: everything on the whole batch.
+    players' own slopes are those of the whole batch; with `halved`, the means over the two halves,
+    which saves a pass. With batch norm that is another game, whose batches are half as large.
+    Biased: everything on the whole batch.
 
     Args:
       game, players, memory: the game and its state.
       batch: of even size, if unbiased.
       terms: `Players` of `DriftTerms`. A coefficient that is None costs nothing: its term is not
         in the program. Numbers, zero included, are traced.
-      unbiased: which estimator.
+      unbiased, halved: which estimator.
       align: for the terms of `regularizers.sga`, strength·Aᵀξ: give them the sign of
         ⟨ξ, ∇H⟩⟨Aᵀξ, ∇H⟩/d + 0.1, with H = ‖ξ‖²/2 and d the number of parameters (Balduzzi et al.,
         2018, Algorithm 1). It takes one more product with the Hessian.
@@ -398,7 +399,16 @@ def regularized_gradients(
     >>> [bool(jnp.allclose(a, b)) for a, b in zip(*map(jax.tree.leaves, (found, plain)))][:3]
     [True, True, True]
     """
-    return _regularized(game, players, memory, batch, terms, unbiased, align)[0]
+    estimator = Estimator(unbiased, halved, align)
+    return _regularized(game, players, memory, batch, terms, estimator)[0]
+
+
+class Estimator(NamedTuple):
+    """How terms are made of a minibatch: the options of `regularized_gradients`."""
+
+    unbiased: bool = True
+    halved: bool = False
+    align: bool = False
 
 
 def _regularized(
@@ -407,10 +417,9 @@ def _regularized(
     memory: Memory,
     batch: Batch,
     terms: Players,
-    unbiased: bool,
-    align: bool,
+    estimator: Estimator,
 ) -> tuple[Players, PyTree]:
-    slopes, extra, statistics = _parts(game, players, memory, batch, terms, unbiased, align)
+    slopes, extra, statistics = _parts(game, players, memory, batch, terms, estimator)
     return _with_terms(slopes, extra), statistics
 
 
@@ -420,25 +429,26 @@ def _parts(
     memory: Memory,
     batch: Batch,
     terms: Players,
-    unbiased: bool,
-    align: bool,
+    estimator: Estimator,
 ) -> tuple[Players, Players, PyTree]:
     """The game's own gradients, those of the terms (None for a player without), the statistics."""
     _check_terms(terms)
-    if unbiased:
+    if estimator.unbiased:
         size = batch.real.shape[0]
         if size % 2:
             raise ValueError(f"the two-half estimator needs an even batch, got {size} samples")
         held = jax.tree.map(lambda x: x[: size // 2], batch)
         moved = jax.tree.map(lambda x: x[size // 2 :], batch)
         fixed, first = _own(game, players, memory, held)
+    else:
+        moved = batch
+    if estimator.unbiased and estimator.halved:
         value, second = _own(game, players, memory, moved)
         slopes = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
         statistics = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
     else:
-        moved = batch
-        fixed, statistics = _own(game, players, memory, batch)
-        slopes = fixed
+        slopes, statistics = _own(game, players, memory, batch)
+        fixed = fixed if estimator.unbiased else slopes
 
     def gradients_of(terms: Players) -> Players:
         given = (game, players, memory, moved, fixed)
@@ -447,7 +457,7 @@ def _parts(
         )
 
     extra = gradients_of(terms)
-    if align:
+    if estimator.align:
         if None in extra or terms.phi.other_norm is None:
             raise ValueError("alignment needs terms of both players, as regularizers.sga has them")
         uphill = gradients_of(consensus(0.5))  # ∇H
@@ -746,6 +756,7 @@ def make_step(
     *,
     terms: bool = False,
     unbiased: bool = True,
+    halved: bool = False,
     align: bool = False,
     optimizers: Optimizers | None = None,
 ) -> Callable[[State, Batch], State]:
@@ -762,7 +773,7 @@ def make_step(
         once, as an Euler step on the first stage's minibatch (ODE-GAN, Algorithm 1); in a
         "midpoint" step they are part of the slope at the middle, in an "adams-bashforth" step of
         the slope that is taken and remembered.
-      unbiased, align: as `regularized_gradients`.
+      unbiased, halved, align: as `regularized_gradients`.
       optimizers: `Players` of functions from a rate to an optax transformation, for simultaneous
         and alternating updates; None is gradient descent.
 
@@ -772,7 +783,7 @@ def make_step(
 
     Raises:
       ValueError: no game, an update that makes no sense, optimizers for a method that is no
-        descent, alignment without terms.
+        descent, alignment or halves without terms.
 
     >>> game = Game(mlp_networks(), saturating())
     >>> step = make_step(game, Update("alternating"))
@@ -785,11 +796,13 @@ def make_step(
     check_update(update)
     if align and not terms:
         raise ValueError("align gives terms their sign: it goes with terms=True")
+    if halved and not (terms and unbiased):
+        raise ValueError("halved says how slopes go with the two-half estimator of terms")
     if optimizers is not None:
         _check_optimizers(optimizers)
         if update.method not in ("simultaneous", "alternating"):
             raise ValueError(f"optimizers go with descent, not with {update.method}")
-    return _make_step(game, update, terms, unbiased, align, optimizers)
+    return _make_step(game, update, terms, Estimator(unbiased, halved, align), optimizers)
 
 
 @lru_cache(maxsize=64)
@@ -797,8 +810,7 @@ def _make_step(
     game: Game,
     update: Update,
     terms: bool,
-    unbiased: bool,
-    align: bool,
+    estimator: Estimator,
     optimizers: Optimizers | None,
 ) -> Callable[[State, Batch], State]:
     def slopes(
@@ -806,7 +818,7 @@ def _make_step(
     ) -> tuple[Players, PyTree]:
         if with_terms is None:
             return _own(game, players, memory, batch)
-        return _regularized(game, players, memory, batch, with_terms, unbiased, align)
+        return _regularized(game, players, memory, batch, with_terms, estimator)
 
     def descend(state: State, player: str, slope: PyTree, parts: int = 1) -> State:
         """One player's update by its own slope."""
@@ -877,7 +889,7 @@ def _make_step(
             )
             if given is not None:
                 batch = _at(batches, 0)
-                _, extra, _ = _parts(game, players, memory, batch, given, unbiased, align)
+                _, extra, _ = _parts(game, players, memory, batch, given, estimator)
                 slope = _with_terms(slope, extra)
         state = state._replace(players=_moved(players, rates, slope), velocity=velocity)
         return _with_statistics(state, statistics)
@@ -968,6 +980,7 @@ def train(
     update: Update = SIMULTANEOUS,
     terms: bool = False,
     unbiased: bool = True,
+    halved: bool = False,
     align: bool = False,
     optimizers: Optimizers | None = None,
     batch_size: int = 128,
@@ -983,7 +996,7 @@ def train(
         the trajectory is the same to the bit.
       data: real samples, leading axis the sample, scaled as the generator's: images in [−1, 1].
       num_steps: the step to end at; with the state's own step a multiple of `every` apart.
-      update, terms, unbiased, align, optimizers: as `make_step`.
+      update, terms, unbiased, halved, align, optimizers: as `make_step`.
       batch_size: of each minibatch.
       every: steps between observations.
       observe: what is kept, from the state before the first and after each `every` steps; it may
@@ -1006,8 +1019,15 @@ def train(
     >>> seen
     [0, 2, 4]
     """
-    options = {"terms": terms, "unbiased": unbiased, "align": align, "optimizers": optimizers}
-    step = make_step(game, update, **options)  # type: ignore[arg-type]
+    step = make_step(
+        game,
+        update,
+        terms=terms,
+        unbiased=unbiased,
+        halved=halved,
+        align=align,
+        optimizers=optimizers,
+    )
     _check_state(game, state, update, terms, optimizers)
     shape = game.networks.theta.shape
     if jnp.shape(data)[1:] != shape or game.networks.phi.shape != shape:

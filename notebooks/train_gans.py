@@ -37,13 +37,14 @@
 # parted at 0.05 and 0.1. Variants of a method (strengths, losses, numbers of updates) run at equal
 # rates only.
 #
-# Three things are not as the paper's released code has them. Adam trains the same spectrally
+# Two things are not as the paper's released code has them. Adam trains the same spectrally
 # normalised discriminator as all others; the released configuration for Adam leaves the
 # normalisation out. The power iteration takes one step for each step of training; the released code
-# takes one for each update of the discriminator. And with explicit regularisation the losses'
-# gradients, too, are means over the two halves of the minibatch that the estimator of the terms
-# needs, so that batch norm sees 32 images at a time instead of 64; "simultaneous, two halves" has
-# the halves and no terms, to tell the one from the other.
+# takes one for each update of the discriminator.
+#
+# Terms of explicit regularisation are estimated between the two halves of a minibatch, while the
+# players' own gradients see all of it. Two methods, "two halves", take their own gradients as means
+# over the halves as well, which is cheaper; batch norm then sees half as many images at a time.
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -159,7 +160,7 @@ class Method(NamedTuple):
     loss: gan.Loss = gan.saturating()
     grid: str = "full"
     optimizers: Players | None = None
-    unbiased: bool = True
+    halved: bool = False
     scale: Scale = SWEEP
 
 
@@ -201,7 +202,8 @@ METHODS = {
     "alternating, paper's rates": Method("paper's rates", ALTERNATING, grid="paper"),
     "RK4": Method("RK4", gan.Update("rk4"), grid="equal"),
     "cancelled": Method("cancelling", terms=cancel),
-    "simultaneous, two halves": Method("halves", terms=nothing),
+    "simultaneous, two halves": Method("halves", terms=nothing, halved=True),
+    "cancelled, two halves": Method("halves", terms=cancel, halved=True),
     "cancelled, joint clock": Method(
         "clocks", terms=partial(cancel, clock="joint"), grid="unequal"
     ),
@@ -382,7 +384,7 @@ def prepared(name):
         "update": method.update,
         "terms": method.terms is not None,
         "optimizers": method.optimizers,
-        "unbiased": method.unbiased,
+        "halved": method.halved,
     }
     step = gan.make_step(game, **options)
 

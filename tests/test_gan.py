@@ -318,7 +318,7 @@ def test_unbiased_terms_are_one_of_two_pairings_of_the_halves(name):
 
     @quick
     def ours(players, batch, terms):
-        return regularized_gradients(game, players, MEMORY, batch, terms)
+        return regularized_gradients(game, players, MEMORY, batch, terms, halved=True)
 
     @quick
     def both_pairings(players, batch, terms):
@@ -331,6 +331,31 @@ def test_unbiased_terms_are_one_of_two_pairings_of_the_halves(name):
     expected = both_pairings(PLAYERS, BATCH, SOME)
     assert_same(jax.tree.map(lambda a, b: (a + b) / 2, one, two), expected)
     assert apart(one, expected) > 1e-3
+
+
+def test_slopes_are_the_whole_batchs_and_terms_the_halves():
+    """The same terms whether or not the slopes are halved; batch norm tells the slopes apart."""
+    game = Game(NETWORKS, GENERAL_SUM)
+
+    none = Players(DriftTerms(None, None, None), DriftTerms(None, None, None))
+    whole, halves = (
+        quick(lambda h=h: regularized_gradients(game, PLAYERS, MEMORY, BATCH, none, halved=h))()
+        for h in (False, True)
+    )
+    assert_same(whole, quick(functools.partial(gradients, game))(PLAYERS, MEMORY, BATCH))
+    assert apart(whole, halves) > 1e-3
+    terms = [
+        jax.tree.map(
+            jnp.subtract,
+            quick(
+                lambda h=h: regularized_gradients(game, PLAYERS, MEMORY, BATCH, SOME, halved=h)
+            )(),
+            plain,
+        )
+        for h, plain in ((False, whole), (True, halves))
+    ]
+    assert_same(*terms)
+    assert np.abs(flat(terms[0])).max() > 0.01
 
 
 def test_unbiased_terms_are_unbiased():
@@ -545,13 +570,17 @@ def test_a_player_without_a_rate_stays(name):
 def test_two_halves_move_statistics_as_two_batches_do():
     game = Game(NETWORKS, ZERO_SUM)
     start = init(game, KEY, Setting(RATES, SOME))
-    state = compiled(game, terms=True)(start, first(1))
+    whole = compiled(game, terms=True)(start, first(1))
+    seen = NETWORKS.theta.apply(PLAYERS.theta, MEMORY.statistics, BATCH.z, True)[1]
+    assert_same(whole.memory.statistics, seen)
+    state = compiled(game, terms=True, halved=True)(start, first(1))
     halves = [
         NETWORKS.theta.apply(PLAYERS.theta, MEMORY.statistics, z, True)[1]
         for z in (BATCH.z[:2], BATCH.z[2:])
     ]
     assert_same(state.memory.statistics, jax.tree.map(lambda a, b: (a + b) / 2, *halves))
-    slope = quick(functools.partial(regularized_gradients, game))(PLAYERS, MEMORY, BATCH, SOME)
+    ours = functools.partial(regularized_gradients, game, halved=True)
+    slope = quick(ours)(PLAYERS, MEMORY, BATCH, SOME)
     expected = jax.tree.map(jnp.subtract, PLAYERS, scaled(RATES, slope))
     assert_same(state.players, expected)
 
@@ -841,7 +870,9 @@ def test_training_is_its_steps_on_its_minibatches():
     assert_same(found, state)
 
 
-@pytest.mark.parametrize("options", [{"align": True}, {"unbiased": False}, {"align": False}])
+@pytest.mark.parametrize(
+    "options", [{"align": True}, {"unbiased": False}, {"halved": True}, {"align": False}]
+)
 def test_training_passes_on_how_terms_are_made(options):
     """At a place where alignment turns them."""
     game = Game(NETWORKS, ZERO_SUM)
@@ -1118,6 +1149,11 @@ BAD = {
     "another's state": (
         lambda: train(GAME, START, DATA, 2, update=Update("adams-bashforth"), **NEVER),
         "made for another update than adams-bashforth",
+    ),
+    "halves of nothing": (lambda: make_step(GAME, halved=True), "with the two-half estimator"),
+    "halves of a whole": (
+        lambda: make_step(GAME, terms=True, unbiased=False, halved=True),
+        "with the two-half estimator",
     ),
     "alignment of nothing": (lambda: make_step(GAME, align=True), "goes with terms=True"),
     "alignment of one player": (
