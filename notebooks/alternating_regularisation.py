@@ -105,7 +105,7 @@ def parts(sweep):
 for name, part in parts(shown).items():
     table = gans.compare(part, WANTED)
     if len(table):
-        display(table.style.format(precision=3).hide(axis="index").set_caption(name))  # noqa: F821
+        display(gans.style(table).set_caption(name))  # noqa: F821
 
 # %% tags=["hide-input", "remove-output"]
 if set(METHODS.values()) <= set(here.runs["method"]):

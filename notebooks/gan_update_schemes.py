@@ -150,7 +150,7 @@ WANTED = [
 ]
 pairs = gans.compare(here, WANTED)
 _ = run.save("pairs", pairs)
-gans.compare(shown, WANTED).style.format(precision=3).hide(axis="index")
+gans.style(gans.compare(shown, WANTED))
 
 # %% [markdown]
 # ## Another loss

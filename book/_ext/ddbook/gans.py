@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
 
 COLORS = {
     "simultaneous": page.COLORS["simultaneous"],
@@ -454,6 +455,12 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def style(compared: pd.DataFrame) -> Styler:
+    """The table of `compare` as a page shows it."""
+    styler = compared.style.format(precision=2).hide(axis="index")
+    return styler.format("{:.2g}", subset=["chance"]) if len(compared) else styler
 
 
 def sign_test(gains: Any) -> float:
