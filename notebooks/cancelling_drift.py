@@ -436,7 +436,7 @@ def level(sweep):
     return gans.restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
 
 
-if "RK4" in methods:
+if {"RK4", "cancelled"} <= methods:
     ours, theirs = (gans.top(level(here), m, 0.25) for m in ("cancelled", "RK4"))
     both = gans.paired(level(here), "cancelled", "RK4", "frechet_distance")
     ratio = float((both["one"] / both["other"]).median())
@@ -453,7 +453,7 @@ if "RK4" in methods:
             **{f"rk4_{k}": v for k, v in theirs.items()},
         },
     )
-if "Adam" in methods:
+if {"Adam", "cancelled"} <= methods:
     ours, theirs = (
         {
             "inception": float(gans.best(here, m, "inception_score").max().mean()),
@@ -472,7 +472,7 @@ if "Adam" in methods:
             **{f"adam_{k}": v for k, v in theirs.items()},
         },
     )
-if "cancelled, joint clock" in methods:
+if {"cancelled, joint clock", "cancelled"} <= methods:
     off = gans.restrict(here, lambda t: t["rate_phi"] != t["rate_theta"])
     found = gans.judge(off, "cancelled, joint clock", "cancelled")
     claims.record(
@@ -480,7 +480,7 @@ if "cancelled, joint clock" in methods:
         holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
         measured=found,
     )
-if "cancelled, discriminator" in methods:
+if {"cancelled, discriminator", "cancelled, generator", "simultaneous"} <= methods:
     against = {
         "generator": gans.judge(here, "cancelled, discriminator", "cancelled, generator"),
         "neither": gans.judge(here, "cancelled, discriminator", "simultaneous"),
@@ -492,7 +492,7 @@ if "cancelled, discriminator" in methods:
     )
 for id, strengths in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
     strengths = [m for m in strengths if m in methods]
-    if len(strengths) > 1:
+    if len(strengths) > 1 and "cancelled" in methods:
         together = gans.common(here, ["cancelled", *strengths])
         values = {m: gans.top(together, m, 0.25)["frechet_distance"] for m in strengths}
         cancelled = gans.top(together, "cancelled", 0.25)["frechet_distance"]

@@ -215,7 +215,7 @@ if {"RK4", "alternating", "simultaneous"} <= methods:
         holds=all(found["best_better"] and found["chance"] < 0.05 for found in against.values()),
         measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
     )
-if "non-saturating alternating" in methods:
+if {"non-saturating alternating", "alternating", "simultaneous"} <= methods:
     zero_sum = gans.judge(here, "alternating", "simultaneous")
     other = gans.judge(here, "non-saturating alternating", "non-saturating simultaneous")
 

@@ -147,7 +147,7 @@ if {"simultaneous", "cancelled"} <= methods and here.runs["seed"].nunique() > 2:
             "chance": chance,
         },
     )
-if "least squares cancelled" in methods:
+if {"least squares cancelled", "least squares simultaneous"} <= methods:
     found = gans.judge(here, "least squares cancelled", "least squares simultaneous", share=0.25)
     claims.record(
         "ours-least-squares",
