@@ -265,7 +265,7 @@ def figure(
         if score == "frechet_distance":
             log_axis(row[0], "y")
             log_axis(row[1], "x")
-    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].legend(fontsize=8.5, frameon=True, framealpha=0.8, edgecolor="none")
     axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
     axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
     return fig
