@@ -400,7 +400,8 @@ def regularized_gradients(
     [True, True, True]
     """
     estimator = Estimator(unbiased, halved, align)
-    return _regularized(game, players, memory, batch, terms, estimator)[0]
+    slopes, extra, _ = _parts(game, players, memory, batch, terms, estimator)
+    return _with_terms(slopes, extra)
 
 
 class Estimator(NamedTuple):
@@ -409,18 +410,6 @@ class Estimator(NamedTuple):
     unbiased: bool = True
     halved: bool = False
     align: bool = False
-
-
-def _regularized(
-    game: Game,
-    players: Players,
-    memory: Memory,
-    batch: Batch,
-    terms: Players,
-    estimator: Estimator,
-) -> tuple[Players, PyTree]:
-    slopes, extra, statistics = _parts(game, players, memory, batch, terms, estimator)
-    return _with_terms(slopes, extra), statistics
 
 
 def _parts(
@@ -818,7 +807,8 @@ def _make_step(
     ) -> tuple[Players, PyTree]:
         if with_terms is None:
             return _own(game, players, memory, batch)
-        return _regularized(game, players, memory, batch, with_terms, estimator)
+        own, extra, statistics = _parts(game, players, memory, batch, with_terms, estimator)
+        return _with_terms(own, extra), statistics
 
     def descend(state: State, player: str, slope: PyTree, parts: int = 1) -> State:
         """One player's update by its own slope."""
