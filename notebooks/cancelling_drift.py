@@ -36,7 +36,7 @@ from ddlib.methods import alternating_euler, simultaneous_euler
 
 run = page.open("cancelling_drift", profile)
 claims = run.claims
-sweeps = gans.open(run, ["simultaneous", "cancelled"])
+sweeps = gans.open(run, ["simultaneous"])
 here, shown = sweeps[0], sweeps[-1]
 PLAIN_HALVES, CANCELLED_HALVES = "simultaneous, two halves", "cancelled, two halves"
 

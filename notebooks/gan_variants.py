@@ -25,7 +25,7 @@ from ddbook import gans, page
 
 run = page.open("gan_variants", profile)
 claims = run.claims
-sweeps = gans.open(run, ["simultaneous", "cancelled"])
+sweeps = gans.open(run, ["simultaneous"])
 here, shown = sweeps[0], sweeps[-1]
 run.uses(here.tables[0])
 
