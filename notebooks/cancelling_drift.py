@@ -262,7 +262,7 @@ plt.show()
 # The same three at 32×32 pixels and whole width, for one pair of rates and one seed: a look, and no
 # measurement.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for one run each of simultaneous, alternating and cancelled updates at full size."}, "figure": {"caption": "Networks of full size, α = λ = 0.05: one run of each method.", "name": "fig-full-size"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for one run each of simultaneous, alternating and cancelled updates at full size."}, "figure": {"caption": "Networks of full size, one pair of rates: one run of each method.", "name": "fig-full-size"}}
 FULL = {m: f"full size {m}" for m in ("simultaneous", "alternating", "cancelled")}
 gans.lines(shown, FULL)
 plt.show()

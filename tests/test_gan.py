@@ -828,6 +828,13 @@ def test_minibatches_follow_from_key_and_step():
     assert apart(one.z[0], one.z[1]) > 0.01
 
 
+def test_updates_of_more_minibatches_begin_with_the_same_one():
+    """So runs of two methods with one key share the first of each step: chapters compare pairs."""
+    state = init(Game(PLAIN, saturating()), KEY, Setting(RATES))
+    one, four = (draw_batches(DATA, state, 2, 6, n) for n in (1, 4))
+    assert_identical(one, jax.tree.map(lambda x: x[:1], four))
+
+
 # --- Training
 
 

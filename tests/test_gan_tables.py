@@ -1,10 +1,15 @@
 """What the chapters on GANs conclude from a sweep's tables, on tables written by hand."""
 
+import base64
+import io
+from typing import NamedTuple
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from ddbook import gans
+from PIL import Image
 
 mpl.use("Agg")
 STEPS = (0, 10, 20)
@@ -171,6 +176,66 @@ def test_a_mean_ends_where_one_of_its_runs_diverged():
 def test_nothing_to_show_is_said():
     fig = gans.figure(sweep(a=everywhere(1.0)), {"first": "not run"})
     assert "not trained here" in fig.axes[0].texts[0].get_text()
+
+
+def picture(level):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), level, np.uint8)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_pictures_are_of_the_run_that_ends_closest():
+    table = sweep(
+        a=diagonal(3.0, 1.0, 2.0) | {(0.9, 0.9, 0): DIVERGED}, b={(0.9, 0.9, 0): DIVERGED}
+    )
+    table.runs["picture"] = [picture(10), picture(20), picture(30), None, None]
+    first, second = gans.pictures(table, {"A": "a", "B": "b", "not run": "c"}).axes
+    assert (np.asarray(first.images[0].get_array()) == 20).all()
+    assert "α = 0.2, λ = 0.2, distance 1" in first.get_title()
+    assert not second.images
+    assert second.get_title() == "B: none that ended"
+
+
+class Table(NamedTuple):
+    frame: pd.DataFrame
+    label: str
+
+
+class Run(NamedTuple):
+    """What `gans.open` asks of a run."""
+
+    profile: str
+    saved: gans.Sweep | None
+
+    def load(self, table, notebook):
+        assert notebook == "train_gans"
+        return Table(getattr(sweep(a=everywhere(1.0)), table), "this profile's")
+
+    def published(self, table, notebook):
+        assert notebook == "train_gans"
+        return self.saved and Table(getattr(self.saved, table), "published")
+
+
+@pytest.mark.parametrize(
+    ("profile", "needed", "labels"),
+    [
+        ("quick", [], ["this profile's", "published"]),
+        ("quick", ["b"], ["this profile's", "published"]),
+        ("quick", ["b", "c"], ["this profile's"]),
+        ("standard", [], ["this profile's"]),
+    ],
+)
+def test_a_quick_chapter_shows_the_published_sweep_if_it_has_what_is_needed(
+    profile, needed, labels
+):
+    saved = sweep(a=everywhere(1.0), b=everywhere(2.0))
+    found = gans.open(Run(profile, saved), needed)
+    assert [one.label for one in found] == labels
+    assert set(found[-1].runs["method"]) == ({"a", "b"} if len(labels) > 1 else {"a"})
+
+
+def test_a_sweep_not_published_yet_is_not_shown():
+    assert [one.label for one in gans.open(Run("quick", None))] == ["this profile's"]
 
 
 def test_a_map_shows_medians_over_seeds_and_what_was_lost():
