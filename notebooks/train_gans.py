@@ -209,6 +209,9 @@ METHODS = {
     ),
     "cancelled, discriminator": Method("clocks", terms=partial(cancel, players=("phi",))),
     "cancelled, generator": Method("clocks", terms=partial(cancel, players=("theta",))),
+    "cancelled, discriminator, joint clock": Method(
+        "clocks", terms=partial(cancel, players=("phi",), clock="joint"), grid="unequal"
+    ),
     "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
     "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
     "alternating, both cancelled": Method(

@@ -415,23 +415,29 @@ def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, A
     in each seed more pairs are better than worse.
     """
     a, b = top(sweep, one, share), top(sweep, other, share)
-    both = paired(sweep, one, other, "frechet_distance")
     return {
         "inception": a["inception_score"],
         "inception_other": b["inception_score"],
         "frechet": a["frechet_distance"],
         "frechet_other": b["frechet_distance"],
-        "better_pairs": int((both["gain"] > 0).sum()),
-        "pairs": len(both),
-        "chance": sign_test(both["gain"]),
-        "every_seed": _in_every_seed(both),
+        **tally(paired(sweep, one, other, "frechet_distance")),
         "best_better": a["inception_score"] > b["inception_score"]
         and a["frechet_distance"] < b["frechet_distance"],
     }
 
 
-def _in_every_seed(both: pd.DataFrame) -> bool:
-    return bool((np.sign(both["gain"]).groupby(both["seed"]).sum() > 0).all())
+def tally(both: pd.DataFrame) -> dict[str, Any]:
+    """In how many pairs of runs there is a gain, and how likely that is by chance (see `judge`).
+
+    `both` is a table of `paired`, or any with the columns seed and gain.
+    """
+    majorities = np.sign(both["gain"]).groupby(both["seed"]).sum()
+    return {
+        "better_pairs": int((both["gain"] > 0).sum()),
+        "pairs": len(both),
+        "chance": sign_test(both["gain"]),
+        "every_seed": bool((majorities > 0).all()),
+    }
 
 
 def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
@@ -443,14 +449,15 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     for one, other in pairs:
         if {one, other} <= there:
             both = paired(sweep, one, other, "frechet_distance")
+            found = tally(both)
             rows.append(
                 {
                     "better?": one,
                     "than": other,
-                    "pairs": len(both),
-                    "better in": int((both["gain"] > 0).sum()),
-                    "chance": sign_test(both["gain"]),
-                    "in every seed": _in_every_seed(both),
+                    "pairs": found["pairs"],
+                    "better in": found["better_pairs"],
+                    "chance": found["chance"],
+                    "in every seed": found["every_seed"],
                     "median ratio of distances": float((both["one"] / both["other"]).median()),
                 }
             )
