@@ -265,7 +265,11 @@ def figure(
         if score == "frechet_distance":
             log_axis(row[0], "y")
             log_axis(row[1], "x")
-    axes[0, 0].legend(fontsize=8.5, frameon=True, framealpha=0.8, edgecolor="none")
+    if len(there) > 3:  # too many to stand over the curves
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8.5)
+    else:
+        axes[0, 0].legend(fontsize=8.5, frameon=True, framealpha=0.8, edgecolor="none")
     axes[0, 0].set_title(f"best {share:.0%} ({sweep.label})", fontsize=10.5)
     axes[0, 1].set_title("last score, whole sweep", fontsize=10.5)
     return fig
