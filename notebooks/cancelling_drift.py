@@ -218,9 +218,10 @@ plt.show()
 # :::
 #
 # :::{when-judged} dd-fig7-matches-adam
-# Adam's best tenth reaches a distance of {measured}`dd-fig7-matches-adam:adam_frechet:.3g` on its
-# way, and the cancelled runs' {measured}`dd-fig7-matches-adam:cancelled_frechet:.3g`:
-# {claim}`dd-fig7-matches-adam`
+# Adam's best tenth reaches a distance of {measured}`dd-fig7-matches-adam:adam_frechet:.3g` and an
+# Inception score of {measured}`dd-fig7-matches-adam:adam_inception:.3g` on its way, the cancelled
+# runs' {measured}`dd-fig7-matches-adam:cancelled_frechet:.3g` and
+# {measured}`dd-fig7-matches-adam:cancelled_inception:.3g`: {claim}`dd-fig7-matches-adam`
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-cancel-samples"}}
