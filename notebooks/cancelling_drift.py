@@ -153,7 +153,11 @@ with jax.enable_x64():
         rows.append(row)
 table = pd.DataFrame(rows)
 _ = run.save("table_1", table)
-table.style.format("{:.2f}", subset=table.columns[1:]).hide(axis="index")
+numbers = table.columns[1:]
+shown_table = table.assign(**(table[numbers].round(2) + 0.0))  # no −0.00
+shown_table.style.format("{:.2f}", subset=numbers).hide(axis="index").set_table_attributes(
+    'class="dataframe"'
+)
 
 # %% [markdown]
 # At equal rates the published coefficients cancel the interaction terms exactly. At unequal rates

@@ -471,6 +471,7 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
 def style(compared: pd.DataFrame) -> Styler:
     """The table of `compare` as a page shows it."""
     styler = compared.style.format(precision=2).hide(axis="index")
+    styler = styler.set_table_attributes('class="dataframe"')  # themes know it, dark ones too
     return styler.format("{:.2g}", subset=["chance"]) if len(compared) else styler
 
 
