@@ -387,8 +387,8 @@ def regularized_gradients(
         2018, Algorithm 1). It takes one more product with the Hessian.
 
     Raises:
-      ValueError: terms of the wrong structure, an odd batch, alignment of terms that are not those
-        of `sga`.
+      ValueError: terms of the wrong structure, an odd batch, halves without `unbiased`,
+        alignment of terms that are not those of `sga`.
 
     >>> from ddlib.regularizers import consensus
     >>> game = Game(mlp_networks(), saturating())
@@ -412,6 +412,11 @@ class Estimator(NamedTuple):
     align: bool = False
 
 
+def _check_estimator(estimator: Estimator) -> None:
+    if estimator.halved and not estimator.unbiased:
+        raise ValueError("halved says how slopes go with the two-half estimator of terms")
+
+
 def _parts(
     game: Game,
     players: Players,
@@ -422,6 +427,7 @@ def _parts(
 ) -> tuple[Players, Players, PyTree]:
     """The game's own gradients, those of the terms (None for a player without), the statistics."""
     _check_terms(terms)
+    _check_estimator(estimator)
     if estimator.unbiased:
         size = batch.real.shape[0]
         if size % 2:
@@ -429,15 +435,16 @@ def _parts(
         held = jax.tree.map(lambda x: x[: size // 2], batch)
         moved = jax.tree.map(lambda x: x[size // 2 :], batch)
         fixed, first = _own(game, players, memory, held)
+        if estimator.halved:
+            value, second = _own(game, players, memory, moved)
+            slopes = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
+            statistics = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
+        else:
+            slopes, statistics = _own(game, players, memory, batch)
     else:
         moved = batch
-    if estimator.unbiased and estimator.halved:
-        value, second = _own(game, players, memory, moved)
-        slopes = jax.tree.map(lambda a, b: (a + b) / 2, fixed, value)
-        statistics = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
-    else:
         slopes, statistics = _own(game, players, memory, batch)
-        fixed = fixed if estimator.unbiased else slopes
+        fixed = slopes
 
     def gradients_of(terms: Players) -> Players:
         given = (game, players, memory, moved, fixed)
@@ -785,13 +792,15 @@ def make_step(
     check_update(update)
     if align and not terms:
         raise ValueError("align gives terms their sign: it goes with terms=True")
-    if halved and not (terms and unbiased):
-        raise ValueError("halved says how slopes go with the two-half estimator of terms")
+    if halved and not terms:
+        raise ValueError("halved is about slopes beside terms: it goes with terms=True")
+    estimator = Estimator(unbiased, halved, align)
+    _check_estimator(estimator)
     if optimizers is not None:
         _check_optimizers(optimizers)
         if update.method not in ("simultaneous", "alternating"):
             raise ValueError(f"optimizers go with descent, not with {update.method}")
-    return _make_step(game, update, terms, Estimator(unbiased, halved, align), optimizers)
+    return _make_step(game, update, terms, estimator, optimizers)
 
 
 @lru_cache(maxsize=64)

@@ -1157,7 +1157,13 @@ BAD = {
         lambda: train(GAME, START, DATA, 2, update=Update("adams-bashforth"), **NEVER),
         "made for another update than adams-bashforth",
     ),
-    "halves of nothing": (lambda: make_step(GAME, halved=True), "with the two-half estimator"),
+    "halves of nothing": (lambda: make_step(GAME, halved=True), "goes with terms=True"),
+    "gradients of halves of a whole": (
+        lambda: regularized_gradients(
+            GAME, PLAYERS, MEMORY, BATCH, SOME, unbiased=False, halved=True
+        ),
+        "with the two-half estimator",
+    ),
     "halves of a whole": (
         lambda: make_step(GAME, terms=True, unbiased=False, halved=True),
         "with the two-half estimator",
