@@ -444,6 +444,39 @@ def tally(both: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def by_rates(both: pd.DataFrame, resamples: int = 9999) -> dict[str, Any]:
+    """Whether what is gained hangs on the rates, from a table of `paired` Fréchet distances.
+
+    `better_rates` and `worse_rates` are the pairs of rates at which the first method ends closer,
+    or farther, in every seed. `rates_chance` is the share of permutations of the runs over the
+    rates whose means of log(other / one) are as far apart as these (largest less smallest). A
+    diverged run counts as a distance of a million.
+    """
+    from scipy.stats import permutation_test
+
+    logs = np.log(both["other"].clip(upper=1e6)) - np.log(both["one"].clip(upper=1e6))
+    groups = logs.groupby([both["rate_phi"], both["rate_theta"]])
+
+    def gap(*samples: Any, axis: int) -> Any:
+        means = np.stack([np.mean(x, axis=axis) for x in samples])
+        return means.max(axis=0) - means.min(axis=0)
+
+    found = permutation_test(
+        [group.to_numpy() for _, group in groups],
+        gap,
+        vectorized=True,
+        n_resamples=resamples,
+        alternative="greater",
+        rng=0,
+    )
+    return {
+        "better_rates": int((groups.min() > 0).sum()),
+        "worse_rates": int((groups.max() < 0).sum()),
+        "rates": groups.ngroups,
+        "rates_chance": float(found.pvalue),
+    }
+
+
 def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """A row for each pair of methods that the sweep has: how often the first is the better one."""
     import pandas as pd
