@@ -170,7 +170,7 @@ if {"least squares cancelled", "least squares simultaneous"} <= methods:
         holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
         measured=found,
     )
-if set(UPDATES.values()) <= methods:
+if set(UPDATES.values()) <= methods and here.runs["seed"].nunique() > 1:
     against = {
         player: gans.paired(here, UPDATES[turn], "alternating", "frechet_distance")
         for player, turn in (("phi", "(2, 1)"), ("theta", "(1, 2)"))

@@ -303,3 +303,63 @@ def test_a_figure_without_what_it_compares_says_so():
     assert len(gans.figure(table, methods, needed=["b"]).axes) == 4
     [ax] = gans.figure(table, methods, needed=["c"]).axes
     assert "not trained here" in ax.texts[0].get_text()
+
+
+def test_what_hangs_on_the_rates():
+    """Closer at one rate and farther at another in every seed, which no permutation does better."""
+
+    def runs(*rows):
+        rates = (0.1, 0.2, 0.3)
+        return {
+            (rate, rate, seed): (9.0, 9.0, value)
+            for rate, row in zip(rates, rows, strict=True)
+            for seed, value in enumerate(row)
+        }
+
+    table = sweep(
+        plain=runs((4.0, 4.0, 4.0, 4.0), (4.0, 4.0, 4.0, 4.0), (4.0, 4.0, 4.0, 4.0)),
+        both_ways=runs((1.0, 1.1, 1.2, 1.3), (3.9, 4.1, 3.8, 4.2), (16.0, 15.0, 14.0, 13.0)),
+        alike=runs((3.0, 5.0, 4.1, 3.9), (4.2, 3.8, 5.1, 3.1), (3.9, 4.1, 3.2, 4.9)),
+        better=runs((2.0, 2.1, 2.2, 2.0), (2.1, 2.0, 2.0, 2.2), (2.2, 2.0, 2.1, 2.1)),
+    )
+    found = {
+        name: gans.by_rates(gans.paired(table, name, "plain", "frechet_distance"))
+        for name in ("both_ways", "alike", "better")
+    }
+    assert (found["both_ways"]["better_rates"], found["both_ways"]["worse_rates"]) == (1, 1)
+    assert found["both_ways"]["rates"] == 3
+    # 12!/(4!)^3 ways; the gap of means is reached when the outer groups are as they are, or swap
+    assert found["both_ways"]["rates_chance"] < 0.002
+    assert found["alike"]["rates_chance"] > 0.5
+    assert (found["alike"]["better_rates"], found["alike"]["worse_rates"]) == (0, 0)
+    assert (found["better"]["better_rates"], found["better"]["worse_rates"]) == (3, 0)
+    assert found["better"]["rates_chance"] > 0.05
+
+
+def test_a_run_that_was_lost_is_far_in_the_means_over_rates():
+    table = sweep(
+        plain={(r, r, seed): (9.0, 9.0, 1.0) for r in (0.1, 0.2) for seed in (0, 1)},
+        lost={
+            (0.1, 0.1, 0): DIVERGED,
+            (0.1, 0.1, 1): DIVERGED,
+            (0.2, 0.2, 0): (9.0, 9.0, 0.5),
+            (0.2, 0.2, 1): (9.0, 9.0, 0.5),
+        },
+    )
+    found = gans.by_rates(gans.paired(table, "lost", "plain", "frechet_distance"))
+    assert (found["better_rates"], found["worse_rates"]) == (1, 1)
+    assert found["rates_chance"] == pytest.approx(2 / 6)  # as it is, or the other way round
+
+
+def test_a_figure_along_the_rates_is_of_equal_rates_and_counts_what_was_lost():
+    table = sweep(
+        a={(0.1, 0.1, 0): (9.0, 9.0, 1.0), (0.2, 0.2, 0): DIVERGED, (0.1, 0.2, 0): (9.0, 9.0, 7.0)},
+        b={(0.1, 0.1, 0): (9.0, 9.0, 2.0), (0.2, 0.2, 0): (9.0, 9.0, 3.0)},
+    )
+    (ax,) = gans.along(table, {"one": "a", "two": "b"}).axes
+    _, names = ax.get_legend_handles_labels()
+    assert names == ["one (1 diverged)", "two"]
+    marks = [line.get_ydata() for line in ax.lines if line.get_marker() == "o"]
+    assert [list(y[np.isfinite(y)]) for y in marks] == [[1.0], [2.0, 3.0]]
+    (nothing,) = gans.along(table, {"three": "c"}).axes
+    assert "not trained here" in nothing.texts[0].get_text()

@@ -373,6 +373,43 @@ def maps(sweep: Sweep, methods: Mapping[str, str], score: str = "frechet_distanc
     return fig
 
 
+def along(sweep: Sweep, methods: Mapping[str, str], colors: Sequence[str] | None = None) -> Figure:
+    """The last Fréchet distance at each rate of both players: a mark a run, a line by the medians.
+
+    Runs at unequal rates are left out. A diverged run has no mark, and the legend counts them.
+    """
+    import matplotlib.pyplot as plt
+
+    sweep = restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
+    there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
+    fig, ax = plt.subplots(figsize=(6.4, 3.4))
+    for number, (label, method) in enumerate(methods.items()):
+        if label not in there:
+            continue
+        color = colors[number] if colors else color_of(method)
+        runs = sweep.runs[sweep.runs["method"] == method]
+        lost = int(runs["frechet_distance"].isna().sum())
+        shift = 1.04 ** (number - (len(methods) - 1) / 2)  # side by side, not on one another
+        medians = runs.groupby("rate_phi")["frechet_distance"].median()
+        ax.plot(medians.index * shift, medians, color=color)
+        ax.plot(
+            runs["rate_phi"] * shift, runs["frechet_distance"], "o",
+            color=color, alpha=0.7, markersize=5,
+            label=f"{label} ({lost} diverged)" if lost else label,
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ticks = sorted(sweep.runs["rate_phi"].unique())
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="rate of both players", ylabel=SCORES["frechet_distance"][0])
+    log_axis(ax, "y")
+    ax.legend(fontsize=9)
+    ax.set_title(sweep.label, fontsize=10.5)
+    return fig
+
+
 def _alike(indices: Iterable[pd.Index]) -> bool:
     return len({tuple(index) for index in indices}) == 1
 
