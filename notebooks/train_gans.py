@@ -207,10 +207,10 @@ METHODS = {
     "cancelled, joint clock": Method(
         "clocks", terms=partial(cancel, clock="joint"), grid="unequal"
     ),
-    "cancelled, discriminator": Method("clocks", terms=partial(cancel, players=("phi",))),
-    "cancelled, generator": Method("clocks", terms=partial(cancel, players=("theta",))),
+    "cancelled, discriminator": Method("one player", terms=partial(cancel, players=("phi",))),
+    "cancelled, generator": Method("one player", terms=partial(cancel, players=("theta",))),
     "cancelled, discriminator, joint clock": Method(
-        "clocks", terms=partial(cancel, players=("phi",), clock="joint"), grid="unequal"
+        "one player", terms=partial(cancel, players=("phi",), clock="joint"), grid="unequal"
     ),
     "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
     "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
