@@ -542,7 +542,10 @@ def style(compared: pd.DataFrame) -> Styler:
     """The table of `compare` as a page shows it."""
     styler = compared.style.format(precision=2).hide(axis="index")
     styler = styler.set_table_attributes('class="dataframe"')  # themes know it, dark ones too
-    return styler.format("{:.2g}", subset=["chance"]) if len(compared) else styler
+    if not len(compared):
+        return styler
+    names = {"text-align": "left", "white-space": "normal"}  # else the numbers are out of sight
+    return styler.format("{:.2g}", subset=["chance"]).set_properties(["better?", "than"], **names)
 
 
 def sign_test(gains: Any) -> float:
