@@ -82,12 +82,12 @@ plt.show()
 # :::{when-judged} dd-multiple-updates
 # Two updates of the discriminator end closer than one in every seed at
 # {measured}`dd-multiple-updates:phi_better_rates` of {measured}`dd-multiple-updates:phi_rates`
-# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`; permuting the
-# runs over the rates sets these as far apart in {measured}`dd-multiple-updates:phi_rates_chance:.2g`
-# of cases. With two updates of the generator these are
-# {measured}`dd-multiple-updates:theta_better_rates`,
-# {measured}`dd-multiple-updates:theta_worse_rates` and
-# {measured}`dd-multiple-updates:theta_rates_chance:.2g`: {claim}`dd-multiple-updates`
+# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Chance does as
+# much: of all ways to deal the runs to the rates,
+# {measured}`dd-multiple-updates:phi_rates_chance:.0%` set the rates' means as far apart. With two
+# updates of the generator it is {measured}`dd-multiple-updates:theta_better_rates` rates and
+# {measured}`dd-multiple-updates:theta_worse_rates`, and
+# {measured}`dd-multiple-updates:theta_rates_chance:.0%`: {claim}`dd-multiple-updates`
 # :::
 #
 # ## The best 10, 20 and 30 per cent
