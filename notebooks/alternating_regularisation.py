@@ -178,7 +178,7 @@ if {"simultaneous", *METHODS.values()} <= set(here.runs["method"]):
     added = added[added["rate_phi"] != 0.5 * added["rate_theta"]]
     helps = added["rate_phi"] < 0.5 * added["rate_theta"]
     found = gans.tally(added.assign(gain=added["gain"].where(helps, -added["gain"])))
-    logs = np.log(added["one"].clip(upper=1e6) / added["other"].clip(upper=1e6))
+    logs = gans.log_ratio(added)
     claims.record(
         "ours-sign-of-the-term",
         holds=bool(found["chance"] < 0.05 and found["every_seed"]),

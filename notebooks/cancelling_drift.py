@@ -471,7 +471,7 @@ def level(sweep):
 if {"RK4", "cancelled"} <= methods:
     ours, theirs = (gans.top(level(here), m, 0.25) for m in ("cancelled", "RK4"))
     both = gans.paired(level(here), "cancelled", "RK4", "frechet_distance")
-    ratio = float((both["one"] / both["other"]).median())
+    ratio = gans.median_ratio(both)
     claims.record(
         "dd-fig7-recovers-rk4",
         holds=bool(

@@ -220,13 +220,12 @@ if {"RK4", "alternating", "simultaneous"} <= methods:
         measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
     )
 if {"non-saturating alternating", "alternating", "simultaneous"} <= methods:
-    NAMES = ("alternating", "simultaneous")
-    zero_sum = gans.judge(here, *NAMES)
-    other = gans.judge(here, *(f"non-saturating {name}" for name in NAMES))
-
-    def median_ratio(*names):
-        both = gans.paired(here, *names, "frechet_distance")
-        return float((both["one"] / both["other"]).median())
+    names = ("alternating", "simultaneous")
+    others = [f"non-saturating {name}" for name in names]
+    zero_sum, other = gans.judge(here, *names), gans.judge(here, *others)
+    ratios = [
+        gans.median_ratio(gans.paired(here, *two, "frechet_distance")) for two in (others, names)
+    ]
 
     def gap(found):
         return abs(np.log(found["frechet"] / found["frechet_other"]))
@@ -238,8 +237,8 @@ if {"non-saturating alternating", "alternating", "simultaneous"} <= methods:
             **other,
             "gap": gap(other),
             "gap_zero_sum": gap(zero_sum),
-            "median_ratio": median_ratio(*(f"non-saturating {name}" for name in NAMES)),
-            "median_ratio_zero_sum": median_ratio(*NAMES),
+            "median_ratio": ratios[0],
+            "median_ratio_zero_sum": ratios[1],
         },
     )
 

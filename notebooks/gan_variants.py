@@ -71,20 +71,21 @@ UPDATES = {
     "(1, 2)": "alternating (1, 2)",
 }
 together = gans.common(shown, UPDATES.values())
-gans.figure(together, UPDATES, share=0.25, colors=["#0072B2", "#E69F00", "#009E73"])
+SHADES = ["#0072B2", "#E69F00", "#009E73"]
+gans.figure(together, UPDATES, share=0.25, colors=SHADES)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, for one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-multiple-updates-rates"}}
-gans.along(together, UPDATES, colors=["#0072B2", "#E69F00", "#009E73"])
+gans.along(together, UPDATES, colors=SHADES)
 plt.show()
 
 # %% [markdown]
 # :::{when-judged} dd-multiple-updates
 # Two updates of the discriminator end closer than one in every seed at
 # {measured}`dd-multiple-updates:phi_better_rates` of {measured}`dd-multiple-updates:phi_rates`
-# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Chance does as
-# much: of all ways to deal the runs to the rates,
-# {measured}`dd-multiple-updates:phi_rates_chance:.0%` set the rates' means as far apart. With two
+# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Of ways to deal
+# the runs to the rates by chance, {measured}`dd-multiple-updates:phi_rates_chance:.0%` set the
+# rates' means as far apart. With two
 # updates of the generator it is {measured}`dd-multiple-updates:theta_better_rates` rates and
 # {measured}`dd-multiple-updates:theta_worse_rates`, and
 # {measured}`dd-multiple-updates:theta_rates_chance:.0%`: {claim}`dd-multiple-updates`

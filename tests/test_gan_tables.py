@@ -334,6 +334,9 @@ def test_what_hangs_on_the_rates():
     assert (found["alike"]["better_rates"], found["alike"]["worse_rates"]) == (0, 0)
     assert (found["better"]["better_rates"], found["better"]["worse_rates"]) == (3, 0)
     assert found["better"]["rates_chance"] > 0.05
+    lone = sweep(plain=diagonal(4.0, 4.0), other=diagonal(3.0, 5.0))
+    with pytest.raises(ValueError, match="two or more"):
+        gans.by_rates(gans.paired(lone, "other", "plain", "frechet_distance"))
 
 
 def test_a_run_that_was_lost_is_far_in_the_means_over_rates():

@@ -40,6 +40,7 @@ SCORES = {  # column: (name, whether more is better)
 }
 
 
+LOST = 1e6  # the distance that a diverged run counts as, where a mean or a quantile needs one
 RUN = ["rate_phi", "rate_theta", "seed"]  # what tells a method's runs apart
 
 
@@ -305,9 +306,9 @@ def seed_ranges(sweep: Sweep, method: str) -> pd.Series:
 def spread(sweep: Sweep, method: str) -> float:
     """Interquartile range of log10 of the last distance over a method's runs.
 
-    A diverged run counts as a distance of a million.
+    A diverged run counts as a distance of `LOST`.
     """
-    values = np.log10(final(sweep, method, "frechet_distance").clip(max=1e6))
+    values = np.log10(final(sweep, method, "frechet_distance").clip(max=LOST))
     return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
 
 
@@ -481,18 +482,27 @@ def tally(both: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def median_ratio(both: pd.DataFrame) -> float:
+    """The median over pairs of `one` over `other`, from a table of `paired` scores."""
+    return float((both["one"] / both["other"]).median())
+
+
+def log_ratio(both: pd.DataFrame) -> pd.Series:
+    """log(one / other) of each pair of `paired` distances; a diverged run has one of `LOST`."""
+    return np.log(both["one"].clip(upper=LOST)) - np.log(both["other"].clip(upper=LOST))
+
+
 def by_rates(both: pd.DataFrame, resamples: int = 9999) -> dict[str, Any]:
     """Whether what is gained hangs on the rates, from a table of `paired` Fréchet distances.
 
     `better_rates` and `worse_rates` are the pairs of rates at which the first method ends closer,
     or farther, in every seed. `rates_chance` is the share of permutations of the runs over the
-    rates whose means of log(other / one) are as far apart as these (largest less smallest). A
-    diverged run counts as a distance of a million.
+    rates whose means of `log_ratio` are as far apart as these (largest less smallest). Raises
+    ValueError for a pair of rates with one seed only: there is nothing to permute.
     """
     from scipy.stats import permutation_test
 
-    logs = np.log(both["other"].clip(upper=1e6)) - np.log(both["one"].clip(upper=1e6))
-    groups = logs.groupby([both["rate_phi"], both["rate_theta"]])
+    groups = log_ratio(both).groupby([both["rate_phi"], both["rate_theta"]])
 
     def gap(*samples: Any, axis: int) -> Any:
         means = np.stack([np.mean(x, axis=axis) for x in samples])
@@ -507,8 +517,8 @@ def by_rates(both: pd.DataFrame, resamples: int = 9999) -> dict[str, Any]:
         rng=0,
     )
     return {
-        "better_rates": int((groups.min() > 0).sum()),
-        "worse_rates": int((groups.max() < 0).sum()),
+        "better_rates": int((groups.max() < 0).sum()),
+        "worse_rates": int((groups.min() > 0).sum()),
         "rates": groups.ngroups,
         "rates_chance": float(found.pvalue),
     }
@@ -532,7 +542,7 @@ def compare(sweep: Sweep, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
                     "better in": found["better_pairs"],
                     "chance": found["chance"],
                     "in every seed": found["every_seed"],
-                    "median ratio of distances": float((both["one"] / both["other"]).median()),
+                    "median ratio of distances": median_ratio(both),
                 }
             )
     return pd.DataFrame(rows)
