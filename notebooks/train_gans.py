@@ -210,7 +210,9 @@ METHODS = {
     "cancelled, discriminator": Method("one player", terms=partial(cancel, players=("phi",))),
     "cancelled, generator": Method("one player", terms=partial(cancel, players=("theta",))),
     "cancelled, discriminator, joint clock": Method(
-        "one player", terms=partial(cancel, players=("phi",), clock="joint"), grid="unequal"
+        "one player, joint clock",
+        terms=partial(cancel, players=("phi",), clock="joint"),
+        grid="unequal",
     ),
     "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
     "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
