@@ -554,8 +554,10 @@ def style(compared: pd.DataFrame) -> Styler:
     styler = styler.set_table_attributes('class="dataframe"')  # themes know it, dark ones too
     if not len(compared):
         return styler
+    methods: list[Any] = ["better?", "than"]
     names = {"text-align": "left", "white-space": "normal"}  # else the numbers are out of sight
-    return styler.format("{:.2g}", subset=["chance"]).set_properties(["better?", "than"], **names)
+    styler = styler.format("{:.2g}", subset=["chance"]).set_properties(methods, **names)
+    return styler.map_index(lambda c: "text-align: left" if c in methods else "", axis="columns")
 
 
 def sign_test(gains: Any) -> float:
