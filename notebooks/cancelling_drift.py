@@ -541,7 +541,9 @@ if {"cancelled, discriminator", "cancelled, generator", "simultaneous"} <= metho
     claims.record(
         "ours-which-term",
         holds=all(found["chance"] < 0.01 and found["every_seed"] for found in against.values()),
-        measured={f"{m}_{k}": v for m, found in (against | asides).items() for k, v in found.items()},
+        measured={
+            f"{m}_{k}": v for m, found in (against | asides).items() for k, v in found.items()
+        },
     )
 CLOCKS = {  # arms that differ in the clock: the published one, then the joint one
     "both": ("cancelled", "cancelled, joint clock"),
