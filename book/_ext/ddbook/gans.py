@@ -457,12 +457,12 @@ def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, A
     in each seed more pairs are better than worse.
     """
     a, b = top(sweep, one, share), top(sweep, other, share)
-    return {
+    return {  # first what a page shows beside a verdict
+        **tally(paired(sweep, one, other, "frechet_distance")),
         "inception": a["inception_score"],
         "inception_other": b["inception_score"],
         "frechet": a["frechet_distance"],
         "frechet_other": b["frechet_distance"],
-        **tally(paired(sweep, one, other, "frechet_distance")),
         "best_better": a["inception_score"] > b["inception_score"]
         and a["frechet_distance"] < b["frechet_distance"],
     }
