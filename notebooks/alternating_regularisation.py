@@ -99,7 +99,9 @@ plt.show()
 # {measured}`ours-sign-of-the-term:pairs` pairs of runs (a sign test gives
 # {measured}`ours-sign-of-the-term:chance:.2g`): {claim}`ours-sign-of-the-term` In the mean it
 # multiplies the distance by {measured}`ours-sign-of-the-term:factor_above:.2f` where α/λ > ½ and by
-# {measured}`ours-sign-of-the-term:factor_below:.2f` where α/λ < ½.
+# {measured}`ours-sign-of-the-term:factor_below:.2f` where α/λ < ½. This does not tell the clocks
+# apart: what is added penalises $\|\nabla_\phi E\|^2$ below one half and rewards it above, whatever
+# drift's own term is.
 # :::
 
 # %% tags=["hide-input"]

@@ -26,6 +26,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from ddbook import gans, page
 
@@ -37,7 +38,7 @@ from ddlib.methods import alternating_euler, simultaneous_euler
 run = page.open("cancelling_drift", profile)
 claims = run.claims
 sweeps = gans.open(run, ["simultaneous"])
-here, shown = sweeps[0], sweeps[-1]
+here, shown = gans.exactly(sweeps[0]), gans.exactly(sweeps[-1])
 PLAIN_HALVES, CANCELLED_HALVES = "simultaneous, two halves", "cancelled, two halves"
 
 # %% [markdown]
@@ -57,9 +58,11 @@ PLAIN_HALVES, CANCELLED_HALVES = "simultaneous, two halves", "cancelled, two hal
 #
 # The table below is generated, not copied: each row's coefficients come from the library, and what
 # a row leaves of the drift comes from [backward error analysis](backward_error_analysis.py) of the
-# regularised updates of a random smooth game, on the one clock of $h$. An entry says what has become
-# of a player's interaction term, as a multiple of the plain updates': 1 is untouched, 0 is
-# cancelled, −1 is reversed.
+# regularised updates of a random smooth game on one clock, on which both players have gone $h$ after
+# a step ([two-player games](two_player_games.py) has both clocks). There φ's interaction term
+# carries the rate of θ, and θ's that of φ; coefficients that cancel these are called those of the
+# *joint clock* below. An entry says what has become of a player's interaction term, as a multiple
+# of the plain updates': 1 is untouched, 0 is cancelled, −1 is reversed.
 
 
 # %%
@@ -103,6 +106,7 @@ def interaction(rates, per_h, y, scheme):
 ROWS = {  # at h = 1: all are proportional to h
     "nothing added": lambda rates: reg.consensus(0.0),
     "drift once more": lambda rates: reg.drift_terms(rates),
+    "self terms once more": lambda rates: reg.strengthen_self(rates),
     "cancel, published coefficients": lambda rates: reg.cancel_interaction(rates),
     "cancel, joint clock": lambda rates: reg.cancel_interaction(rates, clock="joint"),
     "discriminator's only": lambda rates: reg.cancel_interaction(rates)._replace(
@@ -196,6 +200,8 @@ claims.record(
 # {measured}`ours-table-1:joint_left:.1e` is left.
 #
 # ## Cancelling on images
+#
+# {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates, of simultaneous updates with the interaction terms cancelled, and of Adam."}, "figure": {"caption": "DD, Figure 7. Simultaneous gradient descent, the same with its interaction terms cancelled, and Adam (alternating). Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-cancel"}}
 run.uses(here.tables[0])
@@ -212,12 +218,29 @@ plt.show()
 # {measured}`dd-fig7-cancelling:inception_other:.3g`. Pair by pair the former end closer in
 # {measured}`dd-fig7-cancelling:better_pairs` of {measured}`dd-fig7-cancelling:pairs` (a sign test
 # gives {measured}`dd-fig7-cancelling:chance:.2g`): {claim}`dd-fig7-cancelling`
+#
+# Most of these pairs have two rates, at which the published coefficients do not cancel on one clock.
+# At one rate for both players they do, and improve
+# {measured}`dd-fig7-cancelling:level_better_pairs` of
+# {measured}`dd-fig7-cancelling:level_pairs` (it gives
+# {measured}`dd-fig7-cancelling:level_chance:.2g`): [below](which-clock) the two are told apart.
+#
+# And alternating updates, which add nothing, end closer than cancelled ones in
+# {measured}`dd-fig7-cancelling:alternating_better_pairs` of
+# {measured}`dd-fig7-cancelling:alternating_pairs` (it gives
+# {measured}`dd-fig7-cancelling:alternating_chance:.2g`), at one rate in
+# {measured}`dd-fig7-cancelling:level_alternating_better_pairs` of
+# {measured}`dd-fig7-cancelling:level_alternating_pairs` (it gives
+# {measured}`dd-fig7-cancelling:level_alternating_chance:.2g`). The median cancelled run took
+# {measured}`dd-fig7-cancelling:times_as_long:.1f` times as long.
 # :::
 #
 # :::{when-judged} dd-fig7-recovers-rk4
 # At one rate for both players the best quarter of the cancelled runs ends at
-# {measured}`dd-fig7-recovers-rk4:cancelled_frechet_distance:.3g`, that of Runge–Kutta 4 at
-# {measured}`dd-fig7-recovers-rk4:rk4_frechet_distance:.3g`; run by run the median ratio of the
+# a distance of {measured}`dd-fig7-recovers-rk4:cancelled_frechet_distance:.3g` and an Inception
+# score of {measured}`dd-fig7-recovers-rk4:cancelled_inception_score:.3g`, that of Runge–Kutta 4 at
+# {measured}`dd-fig7-recovers-rk4:rk4_frechet_distance:.3g` and
+# {measured}`dd-fig7-recovers-rk4:rk4_inception_score:.3g`; run by run the median ratio of the
 # distances is {measured}`dd-fig7-recovers-rk4:median_ratio:.3g`: {claim}`dd-fig7-recovers-rk4`
 # :::
 #
@@ -259,10 +282,11 @@ plt.show()
 # {measured}`ours-halves:better_pairs` of {measured}`ours-halves:pairs` (a sign test gives
 # {measured}`ours-halves:chance:.2g`). Against simultaneous updates on whole minibatches they do in
 # {measured}`ours-halves:against_whole_better_pairs` (it gives
-# {measured}`ours-halves:against_whole_chance:.2g`): {claim}`ours-halves` That is no proof that the
-# halves cost cancelled updates much: those with whole minibatches end closer than those with halves
-# in {measured}`ours-halves:whole_better_pairs` of {measured}`ours-halves:pairs` (it gives
-# {measured}`ours-halves:whole_chance:.2g`).
+# {measured}`ours-halves:against_whole_chance:.2g`): {claim}`ours-halves` Whether halves train worse
+# is not settled. Whole minibatches end closer in
+# {measured}`ours-halves:plain_whole_better_pairs` of {measured}`ours-halves:pairs` without terms (it
+# gives {measured}`ours-halves:plain_whole_chance:.2g`), and with the terms cancelled in
+# {measured}`ours-halves:whole_better_pairs` (it gives {measured}`ours-halves:whole_chance:.2g`).
 # :::
 #
 # ### At full size
@@ -285,24 +309,27 @@ plt.show()
 # A grid of rates hides where the gain comes from. Below is, for each pair of rates, the Fréchet
 # distance at the end: its median over seeds.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates. At one rate for both players the two clocks have the same coefficients.", "name": "fig-cancel-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates. The last has the coefficients of the joint clock, which at one rate for both players are the published ones.", "name": "fig-cancel-map"}}
 gans.maps(
     shown,
     {
         "simultaneous": "simultaneous",
         "alternating": "alternating",
         "cancelled": "cancelled",
-        "joint clock": "cancelled, joint clock",
+        "on one clock": gans.EXACT,
     },
 )
 plt.show()
 
 # %% [markdown]
+# (which-clock)=
 # ## Which clock, which term?
 #
-# At unequal rates the published coefficients do not cancel what they mean to. Do those of the joint
-# clock train better? And does the work of cancelling lie with the discriminator's term,
-# $c_1\|\nabla_\theta E\|^2$, or the generator's, $c_2\|\nabla_\phi E\|^2$? The two clocks have the
+# At unequal rates the published coefficients do not cancel what they mean to, on one clock: they
+# leave $1 - \alpha/\lambda$ of φ's interaction term and $1 - \lambda/\alpha$ of θ's, so one is cut
+# short and the other turned round. Do those of the joint clock train better? And does the work of
+# cancelling lie with the discriminator's term, $c_1\|\nabla_\theta E\|^2$, or the generator's,
+# $c_2\|\nabla_\phi E\|^2$? The two clocks have the
 # same two numbers, and change their places: published, $c_1$ goes with α and $c_2$ with λ; on one
 # clock, $c_1$ with λ and $c_2$ with α. So if one of them trains better, it may be for what it
 # cancels, or only for how strongly it penalises the discriminator.
@@ -343,15 +370,22 @@ plt.show()
 # in {measured}`ours-joint-clock-trains-better:better_pairs` of
 # {measured}`ours-joint-clock-trains-better:pairs`: {claim}`ours-joint-clock-trains-better` It is the
 # published ones that do, in {measured}`ours-joint-clock-trains-better:published_better_pairs` (a
-# sign test gives {measured}`ours-joint-clock-trains-better:published_chance:.2g`). And against
-# plain simultaneous updates, the joint clock's end closer in
-# {measured}`ours-joint-clock-trains-better:plain_better_pairs` of
-# {measured}`ours-joint-clock-trains-better:pairs` (it gives
-# {measured}`ours-joint-clock-trains-better:plain_chance:.2g`): at unequal rates, cancelling what
-# drifts gains nothing that shows here. The published ones do in
+# sign test gives {measured}`ours-joint-clock-trains-better:published_chance:.2g`). Where α > λ the
+# joint clock's coefficients multiply their distance by
+# {measured}`ours-joint-clock-trains-better:factor_above:.2f` (the geometric mean), where α < λ by
+# {measured}`ours-joint-clock-trains-better:factor_below:.2f`. Against plain simultaneous updates the
+# joint clock's end closer in {measured}`ours-joint-clock-trains-better:plain_better_pairs` (it gives
+# {measured}`ours-joint-clock-trains-better:plain_chance:.2g`), the published ones in
 # {measured}`ours-joint-clock-trains-better:published_plain_better_pairs` (it gives
-# {measured}`ours-joint-clock-trains-better:published_plain_chance:.2g`). What they gain there they
-# gain without cancelling.
+# {measured}`ours-joint-clock-trains-better:published_plain_chance:.2g`).
+# :::
+#
+# :::{when-judged} ours-exact-cancelling
+# So is it by cancelling that the published coefficients help? All the runs taken together whose
+# terms cancel on one clock, at equal rates the published ones and elsewhere the joint clock's, end
+# closer than plain updates in {measured}`ours-exact-cancelling:better_pairs` of
+# {measured}`ours-exact-cancelling:pairs` pairs (a sign test gives
+# {measured}`ours-exact-cancelling:chance:.2g`): {claim}`ours-exact-cancelling`
 # :::
 #
 # :::{when-judged} ours-which-term
@@ -382,7 +416,8 @@ plt.show()
 # strength that does not know the rates, $c_1 = c_2 = \text{strength}/2$; consensus optimisation
 # {cite:p}`mescheder2017numerics` strengthens the self terms as much as it weakens the interaction,
 # all four with one γ. DD finds both sensitive to their strength and neither better than
-# cancelling (its Figure 8).
+# cancelling (its Figure 8). At one rate α for both players cancelling is SGA with the strength α/2,
+# and consensus optimisation with γ = α/4 cancels, too, and doubles the self terms.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of symplectic gradient adjustment at several strengths."}, "figure": {"caption": "DD, Figure 8(a). Symplectic gradient adjustment at several strengths; the best quarter of the runs, at the rates that all have.", "name": "fig-sga"}}
 SGA = [m for m in shown.runs["method"].unique() if m.startswith("SGA")]
@@ -439,6 +474,7 @@ WANTED = [
     ("cancelled", "alternating"),
     ("cancelled, joint clock", "simultaneous"),
     ("cancelled, joint clock", "cancelled"),
+    (gans.EXACT, "simultaneous"),
     ("cancelled, discriminator", "simultaneous"),
     ("cancelled, generator", "simultaneous"),
     ("cancelled, discriminator", "cancelled, generator"),
@@ -458,28 +494,45 @@ for name, keep in PARTS.items():
     if len(compared):
         display(gans.style(compared).set_caption(f"{name} ({shown.label})"))  # noqa: F821
 
+
 # %% tags=["hide-input", "remove-output"]
+def level(sweep):
+    return gans.restrict(sweep, PARTS["one rate for both players"])
+
+
+def named(groups):
+    """Measured values of several comparisons in one record, each under its comparison's name."""
+    return {f"{name}_{k}": v for name, found in groups.items() for k, v in found.items()}
+
+
 methods = set(here.runs["method"])
 if {"cancelled", "simultaneous"} <= methods:
     found = gans.judge(here, "cancelled", "simultaneous")
     holds = found["best_better"] and found["chance"] < 0.01 and found["every_seed"]
-    claims.record("dd-fig7-cancelling", holds=bool(holds), measured=found)
+    asides = {"level": gans.judge(level(here), "cancelled", "simultaneous")}
+    if "alternating" in methods:
+        asides["alternating"] = gans.judge(here, "alternating", "cancelled")
+        asides["level_alternating"] = gans.judge(level(here), "alternating", "cancelled")
+        took = here.runs.groupby("method")["seconds"].median()
+        found["times_as_long"] = float(took["cancelled"] / took["alternating"])
+    claims.record("dd-fig7-cancelling", holds=bool(holds), measured=found | named(asides))
 if {PLAIN_HALVES, CANCELLED_HALVES} <= methods:
     found = gans.judge(here, CANCELLED_HALVES, PLAIN_HALVES)
     against = gans.judge(here, CANCELLED_HALVES, "simultaneous")
     measured = {**found, **{f"against_whole_{k}": v for k, v in against.items()}}
-    if "cancelled" in methods:
-        both = gans.paired(here, "cancelled", CANCELLED_HALVES, "frechet_distance")
-        measured |= {f"whole_{k}": v for k, v in gans.tally(both).items()}
+    whole = {
+        "whole": ("cancelled", CANCELLED_HALVES),
+        "plain_whole": ("simultaneous", PLAIN_HALVES),
+    }
+    for name, two in whole.items():
+        if two[0] in methods:
+            both = gans.paired(here, *two, "frechet_distance")
+            measured |= named({name: gans.tally(both)})
     claims.record(
         "ours-halves",
         holds=found["chance"] < 0.01 and found["every_seed"] and against["chance"] >= 0.01,
         measured=measured,
     )
-
-
-def level(sweep):
-    return gans.restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
 
 
 if {"RK4", "cancelled"} <= methods:
@@ -493,11 +546,7 @@ if {"RK4", "cancelled"} <= methods:
             and ours["inception_score"] >= 0.95 * theirs["inception_score"]
             and ratio <= 1.1
         ),
-        measured={
-            "median_ratio": ratio,
-            **{f"cancelled_{k}": v for k, v in ours.items()},
-            **{f"rk4_{k}": v for k, v in theirs.items()},
-        },
+        measured={"median_ratio": ratio} | named({"cancelled": ours, "rk4": theirs}),
     )
 if {"Adam", "cancelled"} <= methods:
     ours, theirs = (
@@ -513,22 +562,31 @@ if {"Adam", "cancelled"} <= methods:
             ours["inception"] >= 0.95 * theirs["inception"]
             and ours["frechet"] <= 1.1 * theirs["frechet"]
         ),
-        measured={
-            **{f"cancelled_{k}": v for k, v in ours.items()},
-            **{f"adam_{k}": v for k, v in theirs.items()},
-        },
+        measured=named({"cancelled": ours, "adam": theirs}),
     )
 if {"cancelled, joint clock", "cancelled"} <= methods:
-    off = gans.restrict(here, lambda t: t["rate_phi"] != t["rate_theta"])
+    off = gans.restrict(here, PARTS["unequal rates"])
     found = gans.judge(off, "cancelled, joint clock", "cancelled")
     asides = {"published": gans.judge(off, "cancelled", "cancelled, joint clock")}
+    both = gans.paired(off, "cancelled, joint clock", "cancelled", "frechet_distance")
+    logs, above = gans.log_ratio(both), both["rate_phi"] > both["rate_theta"]
+    sides = {"above": above, "below": ~above}
     if "simultaneous" in methods:
         asides["plain"] = gans.judge(off, "cancelled, joint clock", "simultaneous")
         asides["published_plain"] = gans.judge(off, "cancelled", "simultaneous")
     claims.record(
         "ours-joint-clock-trains-better",
         holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
-        measured={**found, **{f"{m}_{k}": v for m, one in asides.items() for k, v in one.items()}},
+        measured=found
+        | {f"factor_{side}": float(np.exp(logs[where].mean())) for side, where in sides.items()}
+        | named(asides),
+    )
+if {gans.EXACT, "simultaneous"} <= methods:
+    found = gans.judge(here, gans.EXACT, "simultaneous")
+    claims.record(
+        "ours-exact-cancelling",
+        holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
+        measured=found,
     )
 if {"cancelled, discriminator", "cancelled, generator", "simultaneous"} <= methods:
     against = {
@@ -541,9 +599,7 @@ if {"cancelled, discriminator", "cancelled, generator", "simultaneous"} <= metho
     claims.record(
         "ours-which-term",
         holds=all(found["chance"] < 0.01 and found["every_seed"] for found in against.values()),
-        measured={
-            f"{m}_{k}": v for m, found in (against | asides).items() for k, v in found.items()
-        },
+        measured=named(against | asides),
     )
 CLOCKS = {  # arms that differ in the clock: the published one, then the joint one
     "both": ("cancelled", "cancelled, joint clock"),
@@ -560,7 +616,7 @@ if {m for arms in CLOCKS.values() for m in arms} <= methods:
     claims.record(
         "ours-stronger-penalty",
         holds=all(found["chance"] < 0.01 and found["every_seed"] for found in against.values()),
-        measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
+        measured=named(against),
     )
 DRIFTS = "consensus, drift's strength"  # the paper compares it with cancelling by name
 for id, strengths in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
@@ -574,7 +630,7 @@ for id, strengths in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
         aside = {}
         if DRIFTS in strengths:
             both = gans.paired(together, "cancelled", DRIFTS, "frechet_distance")
-            aside = {f"drifts_{k}": v for k, v in gans.tally(both).items()}
+            aside = named({"drifts": gans.tally(both)})
         claims.record(
             id,
             holds=bool(

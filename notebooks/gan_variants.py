@@ -83,10 +83,10 @@ plt.show()
 # :::{when-judged} dd-multiple-updates
 # Two updates of the discriminator end closer than one in every seed at
 # {measured}`dd-multiple-updates:phi_better_rates` of {measured}`dd-multiple-updates:phi_rates`
-# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Of ways to deal
-# the runs to the rates by chance, {measured}`dd-multiple-updates:phi_rates_chance:.0%` set the
-# rates' means as far apart. With two
-# updates of the generator it is {measured}`dd-multiple-updates:theta_better_rates` rates and
+# rates and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Shuffling the
+# runs over the rates parts the rates' means as far in
+# {measured}`dd-multiple-updates:phi_rates_chance:.0%` of cases. With two updates of the generator it
+# is {measured}`dd-multiple-updates:theta_better_rates` rates and
 # {measured}`dd-multiple-updates:theta_worse_rates`, and
 # {measured}`dd-multiple-updates:theta_rates_chance:.0%`: {claim}`dd-multiple-updates`
 # :::

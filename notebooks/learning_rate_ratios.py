@@ -114,7 +114,8 @@ axes[0].set_title(shown.label, fontsize=10.5)
 plt.show()
 
 # %% [markdown]
-# For each λ and seed we compare the median distance at ratios up to one half with that above, and
+# {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates. For each λ
+# and seed we compare the median distance at ratios up to one half with that above, and
 # again for each α and seed.
 #
 # :::{when-judged} dd-fig6-alternating
@@ -126,6 +127,13 @@ plt.show()
 # {measured}`dd-fig6-alternating:cases_at_fixed_alpha` at fixed α, by
 # {measured}`dd-fig6-alternating:median_log10_gain_at_fixed_alpha:.2g`:
 # {claim}`dd-fig6-alternating`
+#
+# One half is the paper's cut. These runs do not single it out: cut at 0.7, the distance is larger at the smaller ratios in
+# {measured}`dd-fig6-alternating:better_at_fixed_lambda_cut_later` of
+# {measured}`dd-fig6-alternating:cases_at_fixed_lambda_cut_later` cases at fixed λ and in
+# {measured}`dd-fig6-alternating:better_at_fixed_alpha_cut_later` of
+# {measured}`dd-fig6-alternating:cases_at_fixed_alpha_cut_later` at fixed α. And a slow discriminator,
+# which the small ratios have, trains slowly whatever the sign of a term.
 # :::
 #
 # :::{when-judged} dd-fig6-simultaneous
@@ -137,7 +145,9 @@ plt.show()
 # {measured}`dd-fig6-simultaneous:median_log10_gain_at_fixed_lambda:.2g` and
 # {measured}`dd-fig6-simultaneous:median_log10_gain_at_fixed_alpha:.2g` decades; by less than under
 # alternating ones in {measured}`dd-fig6-simultaneous:less_than_alternating` of
-# {measured}`dd-fig6-simultaneous:all_cases`: {claim}`dd-fig6-simultaneous`
+# {measured}`dd-fig6-simultaneous:all_cases`: {claim}`dd-fig6-simultaneous` (The cases at fixed α are
+# of the same runs as those at fixed λ, so that this count has fewer independent ones than it
+# seems.)
 # :::
 
 # %% tags=["hide-input", "remove-output"]
@@ -157,10 +167,15 @@ if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
             }
         return found
 
+    later = {}
+    for name, rate in FIXED.items():
+        gain = gans.contrast(by_ratio(here, "alternating"), rate, cut=0.7)
+        later[f"better_at_fixed_{name}_cut_later"] = int((gain > 0).sum())
+        later[f"cases_at_fixed_{name}_cut_later"] = len(gain)
     claims.record(
         "dd-fig6-alternating",
         holds=all(p < 0.05 for p in chance["alternating"].values()),
-        measured=measured("alternating"),
+        measured=measured("alternating") | later,
     )
     more = pd.concat([gains["alternating"][k] - gains["simultaneous"][k] for k in FIXED])
     claims.record(

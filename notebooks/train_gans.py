@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Training the GANs
 #
-# This notebook trains every GAN on images that the chapters before it show, and writes two tables:
+# This notebook trains every GAN on images that the chapters of this part show, and writes two tables:
 # one row for a run, one for each time that a run was scored. The chapters read them and plot; none
 # of them trains.
 #
@@ -28,10 +28,10 @@
 # batch splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With
 # `keep_checkpoints` a run that was cut goes on from its last scoring.
 #
-# A standard run is short: 2,000 steps, where the paper takes 300,000. At most of the paper's rates
-# (0.05, 0.01, 0.005 and 0.001) a run has hardly left its start by then: a first sweep over them
-# could not tell simultaneous from alternating updates, and [the next
-# chapter](gan_update_schemes.py) shows it. So the grid was moved up, to 0.1, 0.05, 0.03 and 0.01,
+# A standard run is short: 2,000 steps, where the paper takes 300,000, on images of 16×16 pixels and
+# with networks an eighth as wide. At most of the paper's rates (0.05, 0.01, 0.005 and 0.001) two
+# schemes have hardly parted by then: a first sweep over them could not tell simultaneous from
+# alternating updates, and [the first chapter on them](gan_update_schemes.py) shows it. So the grid was moved up, to 0.1, 0.05, 0.03 and 0.01,
 # and Adam's with it. Which rates, and that 2,000 steps would do, was decided after that sweep and
 # after pilots with one seed or two, in which simultaneous, alternating and cancelled updates had
 # parted at 0.05 and 0.1. Variants of a method (strengths, losses, numbers of updates) run at equal

@@ -401,9 +401,10 @@ claims.record(
 # {measured}`ours-two-clocks:two_clocks_100:.2g`, joint {measured}`ours-two-clocks:joint_100:.2g`.
 # {claim}`ours-two-clocks`
 #
-# **What follows.** The theorems are right as statements about one step. But stability analyses and
-# regularisers need a field on one clock, and at unequal rates that field has other interaction
-# coefficients: φ's carries λ and θ's carries α.
+# **What follows.** The theorems are right as statements about one step. But stability analyses, and
+# regularisers that are to cancel drift, need a field on one clock, and at unequal rates that field
+# has other interaction coefficients: φ's carries λ and θ's carries α. (Which coefficients train a
+# GAN better is [another question](cancelling_drift.py).)
 
 # %% tags=["remove-input"]
 run.card()

@@ -305,6 +305,33 @@ def test_a_figure_without_what_it_compares_says_so():
     assert "not trained here" in ax.texts[0].get_text()
 
 
+def test_a_cut_elsewhere():
+    runs = sweep(plain={(0.3, 0.5, 0): (9.0, 9.0, 8.0), (0.4, 0.5, 0): (9.0, 9.0, 2.0)}).runs
+    assert gans.contrast(runs, "rate_theta").empty
+    assert gans.contrast(runs, "rate_theta", cut=0.7)[0.5, 0] == pytest.approx(np.log10(4))
+
+
+def test_exactly_is_published_at_one_rate_and_joint_at_two():
+    equal, unequal = (0.1, 0.1, 0), (0.1, 0.2, 0)
+    published = {equal: (9.0, 9.0, 1.0), unequal: (9.0, 9.0, 2.0)}
+    half = sweep(cancelled=published)
+    assert gans.exactly(half) is half
+    joint = {unequal: (9.0, 9.0, 3.0)}
+    found = gans.exactly(sweep(**{"cancelled": published, "cancelled, joint clock": joint}))
+    exact = found.runs[found.runs["method"] == gans.EXACT]
+    assert sorted(exact["frechet_distance"]) == [1.0, 3.0]
+    assert len(found.runs) == 5
+    assert gans.best(found, gans.EXACT, "frechet_distance", 1.0).shape == (3, 2)
+
+
+def test_outcomes_count_the_lost_among_those_that_ended_farther():
+    runs = {(0.1, 0.1, 0): (9.0, 9.0, 1.0), (0.1, 0.2, 0): (7.0, 9.0, 8.0), (0.2, 0.1, 0): DIVERGED}
+    table = gans.outcomes(sweep(plain=runs), ["plain", "absent", "plain"])
+    assert table.to_dict("records") == [
+        {"method": "plain", "runs": 3, "began": 9.0, "ended": 8.0, "farther": 2, "diverged": 1}
+    ]
+
+
 def test_what_hangs_on_the_rates():
     """Closer at one rate and farther at another in every seed, which no permutation does better."""
 

@@ -42,6 +42,7 @@ SCORES = {  # column: (name, whether more is better)
 
 LOST = 1e6  # the distance that a diverged run counts as, where a mean or a quantile needs one
 RUN = ["rate_phi", "rate_theta", "seed"]  # what tells a method's runs apart
+EXACT = "cancelled on one clock"
 
 
 class Sweep(NamedTuple):
@@ -217,6 +218,29 @@ def restrict(sweep: Sweep, keep: Callable[[pd.DataFrame], Any]) -> Sweep:
     )
 
 
+def exactly(sweep: Sweep) -> Sweep:
+    """The sweep with one more method, `EXACT`: the runs whose terms cancel drift's on one clock.
+
+    At one rate for both players these are the runs of "cancelled", at two those of "cancelled,
+    joint clock". A sweep that lacks one of them comes back as it was.
+    """
+    import pandas as pd
+
+    if not {"cancelled", "cancelled, joint clock"} <= set(sweep.runs["method"]):
+        return sweep
+
+    def exact(table: pd.DataFrame) -> Any:
+        level = table["rate_phi"] == table["rate_theta"]
+        published, joint = (table["method"] == f"cancelled{x}" for x in ("", ", joint clock"))
+        return level & published | ~level & joint
+
+    added = restrict(sweep, exact)
+    return sweep._replace(
+        runs=pd.concat([sweep.runs, added.runs.assign(method=EXACT)], ignore_index=True),
+        curves=pd.concat([sweep.curves, added.curves.assign(method=EXACT)], ignore_index=True),
+    )
+
+
 def common(sweep: Sweep, methods: Iterable[str]) -> Sweep:
     """The part of a sweep at those pairs of rates and seeds that all of the methods have."""
     runs = sweep.runs
@@ -303,6 +327,33 @@ def seed_ranges(sweep: Sweep, method: str) -> pd.Series:
     return (groups.max() - groups.min())[whole]
 
 
+def outcomes(sweep: Sweep, methods: Iterable[str]) -> pd.DataFrame:
+    """How the runs of each method ended: a row a method that the sweep has.
+
+    `began` and `ended` are medians of the Fréchet distance, `farther` is how many runs ended
+    farther than they began, diverged ones included.
+    """
+    import pandas as pd
+
+    rows = []
+    for method in dict.fromkeys(m for m in methods if m in set(sweep.runs["method"])):
+        mine = sweep.curves[(sweep.curves["method"] == method) & (sweep.curves["step"] == 0)]
+        began = mine.set_index(RUN)["frechet_distance"]
+        ended = sweep.runs[sweep.runs["method"] == method].set_index(RUN)["frechet_distance"]
+        ended = ended.fillna(_worst("frechet_distance")).reindex(began.index)
+        rows.append(
+            {
+                "method": method,
+                "runs": len(began),
+                "began": float(began.median()),
+                "ended": float(ended.median()),
+                "farther": int((ended > began).sum()),
+                "diverged": int(np.isinf(ended).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def spread(sweep: Sweep, method: str) -> float:
     """Interquartile range of log10 of the last distance over a method's runs.
 
@@ -312,13 +363,13 @@ def spread(sweep: Sweep, method: str) -> float:
     return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
 
 
-def contrast(runs: pd.DataFrame, fixed: str) -> pd.Series:
-    """log10 of the distance at ratios α/λ up to one half over that above, each a median.
+def contrast(runs: pd.DataFrame, fixed: str, cut: float = 0.5) -> pd.Series:
+    """log10 of the distance at ratios α/λ up to a cut, one half, over that above, each a median.
 
     One value for each rate of the player whose rate is `fixed` ("rate_phi" or "rate_theta") and
     each seed that have ratios on both sides; a diverged run's distance is infinite.
     """
-    above = runs["rate_phi"] > 0.5 * runs["rate_theta"] * (1 + 1e-9)
+    above = runs["rate_phi"] > cut * runs["rate_theta"] * (1 + 1e-9)
     wide = (
         runs.assign(above=above)
         .fillna({"frechet_distance": np.inf})
