@@ -441,6 +441,11 @@ plt.show()
 family(CONSENSUS)
 plt.show()
 
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of cancelled updates and of each adjustment at each strength."}, "figure": {"caption": "Samples of the best run of each, by Fréchet distance at the end, at the rates that all have.", "name": "fig-adjustments-samples"}}
+together = gans.common(shown, ["cancelled", *SGA, *CONSENSUS])
+gans.pictures(together, {m.replace("consensus", "CO"): m for m in ["cancelled", *SGA, *CONSENSUS]})
+plt.show()
+
 # %% [markdown]
 # :::{when-judged} dd-fig8-sga
 # The best quarter's distance at the end is between {measured}`dd-fig8-sga:best:.3g` and

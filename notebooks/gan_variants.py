@@ -47,6 +47,10 @@ together = gans.common(shown, LEAST_SQUARES.values())
 gans.figure(together, LEAST_SQUARES, share=0.25)
 plt.show()
 
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method with the least-squares loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the least-squares loss.", "name": "fig-least-squares-samples"}}
+gans.pictures(together, LEAST_SQUARES)
+plt.show()
+
 # %% [markdown]
 # :::{when-judged} ours-least-squares
 # The best quarter of the runs with the terms cancelled ends at a Fréchet distance of
@@ -73,6 +77,10 @@ UPDATES = {
 together = gans.common(shown, UPDATES.values())
 SHADES = ["#0072B2", "#E69F00", "#009E73"]
 gans.figure(together, UPDATES, share=0.25, colors=SHADES)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run with one update each, with two of the discriminator, and with two of the generator."}, "figure": {"caption": "Samples of the best of those runs, by Fréchet distance at the end.", "name": "fig-multiple-updates-samples"}}
+gans.pictures(together, UPDATES)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, for one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-multiple-updates-rates"}}

@@ -503,13 +503,14 @@ curves = pd.concat(curves, ignore_index=True)
 summary = pd.DataFrame(summary)
 
 # %% [markdown]
-# Of each method's runs only the picture of the one with the smallest Fréchet distance at the end
-# goes into the table.
+# Of each method's runs two pictures at most go into the table: of the one with the smallest Fréchet
+# distance at the end, and of that among those with one rate for both players.
 
 # %% tags=["hide-input"]
-for _, group in summary.groupby("method"):
-    ranked = group.sort_values("frechet_distance", na_position="last").index
-    summary.loc[ranked[1:], "picture"] = None
+ranked = summary.sort_values("frechet_distance", na_position="last", kind="stable")
+level = ranked[ranked["rate_phi"] == ranked["rate_theta"]]
+kept = pd.concat([rows.drop_duplicates("method") for rows in (ranked, level)]).index
+summary.loc[~summary.index.isin(kept), "picture"] = None
 run.save("curves", curves)
 run.save("runs", summary)
 summary.groupby("method", sort=False).agg(

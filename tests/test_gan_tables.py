@@ -194,6 +194,11 @@ def test_pictures_are_of_the_run_that_ends_closest():
     assert "α = 0.2, λ = 0.2, distance 1" in first.get_title()
     assert not second.images
     assert second.get_title() == "B: none that ended"
+    table.runs["picture"] = None
+    lone = gans.pictures(table, {"A": "a"}).axes[0]
+    assert lone.get_title() == "A: no picture"
+    many = {f"{k}": "a" for k in range(4)}
+    assert len(gans.pictures(table, many).axes) == 6  # two rows of three
 
 
 class Table(NamedTuple):

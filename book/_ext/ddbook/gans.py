@@ -160,19 +160,28 @@ def boxes(
 
 
 def pictures(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
-    """Samples of each method's best run: that of the smallest Fréchet distance at the end."""
+    """Samples of each method's best run: that of the smallest Fréchet distance at the end.
+
+    The table has a picture of the best run of all, and of the best at one rate for both players;
+    of the runs of another part of the sweep there may be none.
+    """
     import matplotlib.pyplot as plt
     from PIL import Image
 
     there = available(sweep, methods)
     if not there:
         return _nothing(sweep)
-    fig, axes = plt.subplots(1, len(there), figsize=(7.4, 0.7 + 3.7 / len(there)), squeeze=False)
-    for ax, (label, method) in zip(axes[0], there.items(), strict=True):
-        runs = sweep.runs[(sweep.runs["method"] == method) & sweep.runs["picture"].notna()]
+    columns = min(len(there), 3)
+    rows = -(-len(there) // columns)
+    size = (7.4, 0.3 + rows * (0.4 + 3.7 / columns))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
         ax.set_axis_off()
+    for ax, (label, method) in zip(axes.flat, there.items(), strict=False):
+        runs = sweep.runs[sweep.runs["method"] == method]
+        ended, runs = runs["frechet_distance"].notna().any(), runs[runs["picture"].notna()]
         if runs.empty:
-            ax.set_title(f"{label}: none that ended")
+            ax.set_title(f"{label}: {'no picture' if ended else 'none that ended'}", fontsize=9)
             continue
         row = runs.sort_values("frechet_distance").iloc[0]
         image = Image.open(io.BytesIO(base64.b64decode(row["picture"])))
