@@ -185,6 +185,9 @@ def pictures(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
             continue
         row = runs.sort_values("frechet_distance").iloc[0]
         image = Image.open(io.BytesIO(base64.b64decode(row["picture"])))
+        ax.set_axis_on()  # a frame: samples may be as white as the page
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color="0.7", linewidth=0.6)
         ax.imshow(np.asarray(image), interpolation="nearest")
         ax.set_title(
             f"{label}\nα = {row['rate_phi']:g}, λ = {row['rate_theta']:g}, "
