@@ -176,7 +176,7 @@ if {"least squares cancelled", "least squares simultaneous"} <= methods:
     found = gans.judge(here, "least squares cancelled", "least squares simultaneous", share=0.25)
     claims.record(
         "ours-least-squares",
-        holds=bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"]),
+        holds=gans.improves(found),
         measured=found,
     )
 if set(UPDATES.values()) <= methods and here.runs["seed"].nunique() > 1:

@@ -128,12 +128,13 @@ plt.show()
 # {measured}`dd-fig6-alternating:median_log10_gain_at_fixed_alpha:.2g`:
 # {claim}`dd-fig6-alternating`
 #
-# One half is the paper's cut. These runs do not single it out: cut at 0.7, the distance is larger at the smaller ratios in
+# One half is the paper's cut. These runs do not single it out: cut at 0.7, the
+# distance is larger at the smaller ratios in
 # {measured}`dd-fig6-alternating:better_at_fixed_lambda_cut_later` of
 # {measured}`dd-fig6-alternating:cases_at_fixed_lambda_cut_later` cases at fixed λ and in
 # {measured}`dd-fig6-alternating:better_at_fixed_alpha_cut_later` of
 # {measured}`dd-fig6-alternating:cases_at_fixed_alpha_cut_later` at fixed α. And a slow discriminator,
-# which the small ratios have, trains slowly whatever the sign of a term.
+# which the small ratios have, may train slowly whatever the sign of a term.
 # :::
 #
 # :::{when-judged} dd-fig6-simultaneous

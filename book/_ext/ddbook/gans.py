@@ -531,6 +531,11 @@ def judge(sweep: Sweep, one: str, other: str, share: float = 0.1) -> dict[str, A
     }
 
 
+def improves(found: Mapping[str, Any]) -> bool:
+    """The predicate of DD's Figure 5, left, and of the claims that refer to it, from `judge`."""
+    return bool(found["best_better"] and found["chance"] < 0.01 and found["every_seed"])
+
+
 def tally(both: pd.DataFrame) -> dict[str, Any]:
     """In how many pairs of runs there is a gain, and how likely that is by chance (see `judge`).
 
