@@ -317,9 +317,18 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
-    def _path(self, key: Mapping[str, Any]) -> Path:
+    @staticmethod
+    def name(key: Mapping[str, Any]) -> str:
+        """Return the name that a run is kept under: a digest of its key.
+
+        >>> Store.name({"rate": 0.1, "seed": 0}) == Store.name({"seed": 0, "rate": 0.1})
+        True
+        """
         text = json.dumps(_finite(plain(key)), sort_keys=True, allow_nan=False)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        return self.folder / f"{self.name(key)}.json"
 
     def scratch(self, key: Mapping[str, Any]) -> Path:
         """Return a folder for what a run under way keeps, such as checkpoints; `put` removes it."""

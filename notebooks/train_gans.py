@@ -26,7 +26,9 @@
 # holds the compiled program of a step and of the start, the numbers that go into it, and a number
 # for the recipe of sampling and scoring, so that a batch that was cut goes on where it was; and a
 # batch splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With
-# `keep_checkpoints` a run that was cut goes on from its last scoring.
+# `keep_checkpoints` a run that was cut goes on from its last scoring. The published table has the
+# digest of each run's key, and with `keep_published` its rows stand for the runs with the same
+# keys, so that a sweep can be extended by who does not have the hours to train it all again.
 #
 # A standard run is short: 2,000 steps, where the paper takes 300,000, on images of 16×16 pixels and
 # with networks an eighth as wide. At most of the paper's rates (0.05, 0.01, 0.005 and 0.001) two
@@ -34,8 +36,7 @@
 # alternating updates, and [the first chapter on them](gan_update_schemes.py) shows it. So the grid was moved up, to 0.1, 0.05, 0.03 and 0.01,
 # and Adam's with it. Which rates, and that 2,000 steps would do, was decided after that sweep and
 # after pilots with one seed or two, in which simultaneous, alternating and cancelled updates had
-# parted at 0.05 and 0.1. Variants of a method (strengths, losses, numbers of updates) run at equal
-# rates only.
+# parted at 0.05 and 0.1. Least squares and several updates a turn run at equal rates only.
 #
 # Two things are not as the paper's released code has them. Adam trains the same spectrally
 # normalised discriminator as all others; the released configuration for Adam leaves the
@@ -69,6 +70,7 @@ variants_grid = None
 num_seeds = None
 keep_checkpoints = None
 keep_samples = None
+keep_published = None
 shard = None
 
 # %% tags=["hide-input"]
@@ -83,7 +85,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from ddbook import page
+from ddbook import gans, page
 from PIL import Image
 
 from ddlib import checkpoints, data, gan, metrics
@@ -116,6 +118,7 @@ run = page.open(
     num_seeds=num_seeds,
     keep_checkpoints=keep_checkpoints,
     keep_samples=keep_samples,
+    keep_published=keep_published,
     shard=shard,
 )
 s, claims = run.settings, run.claims
@@ -162,11 +165,13 @@ class Method(NamedTuple):
     optimizers: Players | None = None
     halved: bool = False
     scale: Scale = SWEEP
+    nudge: float = 0.0  # relative change of every parameter at the start
 
 
 ALTERNATING = gan.Update("alternating")
 SQUARES = gan.least_squares(zero_sum=True)
 PAPERS = (0.05, 0.01, 0.005, 0.001)  # its rates
+ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def crossing(terms):
@@ -174,9 +179,10 @@ def crossing(terms):
     return Players(*(one._replace(self_norm=None) for one in terms))
 
 
-def cancel(rates, players=("phi", "theta"), **options):
-    terms = crossing(reg.cancel_interaction(rates, **options))
-    return Players(*(t if name in players else NOTHING for name, t in terms._asdict().items()))
+def cancel(rates, players=("phi", "theta"), strength=1.0, **options):
+    terms = jax.tree.map(lambda c: strength * c, reg.cancel_interaction(rates, **options))
+    found = crossing(terms)._asdict()
+    return Players(*(t if name in players else NOTHING for name, t in found.items()))
 
 
 def nothing(rates):
@@ -214,6 +220,16 @@ METHODS = {
         terms=partial(cancel, players=("phi",), clock="joint"),
         grid="unequal",
     ),
+    **{
+        f"cancelled, {name} × {strength:g}": Method(
+            "strengths", terms=partial(cancel, players=(player,), strength=strength), grid="equal"
+        )
+        for name, player in (("discriminator", "phi"), ("generator", "theta"))
+        for strength in (0.5, 2.0)
+    },
+    "simultaneous, nudged": Method("nudged", grid="equal", nudge=ROUNDING),
+    "alternating, nudged": Method("nudged", ALTERNATING, grid="equal", nudge=ROUNDING),
+    "cancelled, nudged": Method("nudged", terms=cancel, grid="equal", nudge=ROUNDING),
     "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
     "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
     "alternating, both cancelled": Method(
@@ -223,13 +239,11 @@ METHODS = {
         "alternating", ALTERNATING, partial(cancel, method="alternating", players=("phi",))
     ),
     "Adam": Method("adam", ALTERNATING, grid="adam", optimizers=descent(optax.adam, b1=0.5)),
-    "SGA 0.01": Method("adjustments", terms=partial(sga, 0.01), grid="variants"),
-    "SGA 0.1": Method("adjustments", terms=partial(sga, 0.1), grid="variants"),
-    "consensus 0.001": Method("adjustments", terms=partial(consensus, 0.001), grid="variants"),
-    "consensus 0.01": Method("adjustments", terms=partial(consensus, 0.01), grid="variants"),
-    "consensus, drift's strength": Method(
-        "adjustments", terms=reg.drift_consensus, grid="variants"
-    ),
+    "SGA 0.01": Method("adjustments", terms=partial(sga, 0.01)),
+    "SGA 0.1": Method("adjustments", terms=partial(sga, 0.1)),
+    "consensus 0.001": Method("adjustments", terms=partial(consensus, 0.001)),
+    "consensus 0.01": Method("adjustments", terms=partial(consensus, 0.01)),
+    "consensus, drift's strength": Method("adjustments", terms=reg.drift_consensus),
     "simultaneous, ratios": Method("ratios", grid="ratios"),
     "alternating, ratios": Method("ratios", ALTERNATING, grid="ratios"),
     "alternating (2, 1)": Method(
@@ -408,7 +422,10 @@ def begin(name, game, alpha, lam, seed):
     setting = gan.Setting(rates)
     if method.terms is not None:
         setting = gan.Setting(rates, method.terms(rates))
-    return gan.init(game, jax.random.key(seed), setting, method.update, method.optimizers)
+    state = gan.init(game, jax.random.key(seed), setting, method.update, method.optimizers)
+    if method.nudge:
+        return state._replace(players=jax.tree.map(lambda x: x * (1 + method.nudge), state.players))
+    return state
 
 
 def train_one(key, name, alpha, lam, seed):
@@ -463,18 +480,31 @@ def coefficients(name, alpha, lam):
 
 
 mine = runs[s.shard[0] :: s.shard[1]]
+published = gans.published(run) if s.keep_published else {}
 trained = []
 for number, (name, alpha, lam, seed) in enumerate(mine):
     what = {"rate_phi": alpha, "rate_theta": lam, "seed": seed}
     numbers = {"terms": coefficients(name, alpha, lam), "program": prepared(name)[2]}
+    if METHODS[name].nudge:
+        numbers["nudge"] = METHODS[name].nudge
     key = {**what, **shared(METHODS[name].scale), **numbers}  # whatever the method is called
-    run.cached(key, partial(train_one, key, name, alpha, lam, seed))
-    trained.append(({"method": name, **what, "group": METHODS[name].group}, key))
+    label = {"method": name, **what, "group": METHODS[name].group}
+    scored = run.digest({**key, **judge})
+    if scored not in published:
+        run.cached(key, partial(train_one, key, name, alpha, lam, seed))
+    trained.append((label, key, scored))
     run.progress(number + 1, len(mine), name)
+taken = sum(scored in published for *_, scored in trained)
+print(f"{len(mine)} runs: {taken} published ones, {len(mine) - taken} trained here")
 
 # %% tags=["hide-input"]
 curves, summary = [], []
-for number, (label, key) in enumerate(trained):
+for number, (label, key, scored) in enumerate(trained):
+    if scored in published:
+        row, curve = published[scored]
+        curves.append(curve.assign(**label))
+        summary.append({**row, **label})
+        continue
     found, size = run.stored(key), METHODS[label["method"]].scale.size
     scores = []
     for row in found["seen"]:
@@ -492,6 +522,7 @@ for number, (label, key) in enumerate(trained):
     summary.append(
         {
             **label,
+            "key": scored,
             "diverged_at": found["diverged_at"],
             **{k: scores[-1][k] for k in COLUMNS},
             "picture": picture,

@@ -243,6 +243,28 @@ def test_a_sweep_not_published_yet_is_not_shown():
     assert [one.label for one in gans.open(Run("quick", None))] == ["this profile's"]
 
 
+def test_published_runs_are_found_by_their_keys():
+    """Two methods may share a run: then the one that has its picture counts."""
+    saved = sweep(a={(0.1, 0.1, 0): (9.0, 5.0, 4.0), (0.2, 0.1, 0): DIVERGED})
+    saved = saved._replace(runs=saved.runs.assign(key=["x", "y"], seconds=[3.0, 4.0]))
+    again = sweep(b={(0.1, 0.1, 0): (9.0, 5.0, 4.0)})
+    named = again.runs.assign(key="x", seconds=3.0, picture="seen")
+    both = saved._replace(
+        runs=pd.concat([named, saved.runs], ignore_index=True),
+        curves=pd.concat([again.curves, saved.curves], ignore_index=True),
+    )
+    found = gans.published(Run("standard", both))
+    assert set(found) == {"x", "y"}
+    row, curve = found["x"]
+    assert (row["method"], row["picture"], row["frechet_distance"]) == ("b", "seen", 4.0)
+    assert curve["step"].tolist() == list(STEPS)
+    assert curve["frechet_distance"].tolist() == [9.0, 5.0, 4.0]
+    row, curve = found["y"]
+    assert (row["diverged_at"], row["seconds"], len(curve)) == (15, 4.0, len(DIVERGED))
+    assert gans.published(Run("standard", sweep(a=everywhere(1.0)))) == {}  # no keys: no run
+    assert gans.published(Run("standard", None)) == {}
+
+
 def test_a_map_shows_medians_over_seeds_and_what_was_lost():
     runs = {(0.1, 0.1, s): (9.0, 9.0, x) for s, x in enumerate((1.0, 2.0, 30.0))}
     runs |= {(0.1, 0.2, s): (9.0, *DIVERGED) for s in range(3)}

@@ -485,10 +485,12 @@ def test_a_training_that_finished_is_not_done_again(book):
     assert first["loss"] == [1.0, "nan"]  # as it will be read
     assert {"seconds", "commit", "dirty", "device"} <= set(first)
     again = page.open("demo", "standard")  # another profile, the same training
+    assert again.digest({"seed": 1}) == opened.digest({"seed": 1}) != opened.digest({"seed": 2})
     assert again.cached({"seed": 1}, train)["seconds"] == first["seconds"]
     assert again.stored({"seed": 1})["loss"] == [1.0, "nan"]
     assert len(calls) == 1
     again.uses(dataset(stand_in=False))
+    assert again.digest({"seed": 1}) != opened.digest({"seed": 1})
     again.cached({"seed": 1}, lambda: {"loss": []})
     assert again.stored({"seed": 1})["loss"] == []
     assert opened.stored({"seed": 1})["loss"] == [1.0, "nan"]

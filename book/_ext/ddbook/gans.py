@@ -71,6 +71,25 @@ def open(run: page.Run, needed: Iterable[str] = ()) -> list[Sweep]:
     return [Sweep(runs.frame, curves.frame, (runs, curves)) for runs, curves in found]
 
 
+def published(run: page.Run) -> dict[str, tuple[dict[str, Any], pd.DataFrame]]:
+    """The published runs of `train_gans` by the digest of their keys: (row of runs, its curve).
+
+    The curve has the columns step and those of `SCORES`. Of the methods that share a run, the one
+    with a picture of it counts. There are none where nothing is published, or no digests.
+    """
+    runs, curves = (run.published(table, "train_gans") for table in ("runs", "curves"))
+    if runs is None or curves is None or "key" not in runs.frame:
+        return {}
+    found: dict[str, tuple[dict[str, Any], pd.DataFrame]] = {}
+    label = ["method", *RUN]
+    by_run = {name: rows[["step", *SCORES]] for name, rows in curves.frame.groupby(label)}
+    for record in runs.frame.sort_values("picture", na_position="first").to_dict("records"):
+        row = {str(column): value for column, value in record.items()}
+        curve = by_run[tuple(row[column] for column in label)]
+        found[row["key"]] = (row, curve.reset_index(drop=True))
+    return found
+
+
 def final(sweep: Sweep, method: str, score: str) -> np.ndarray:
     """The last score of each run of a method; a diverged run has the worst there can be."""
     runs = sweep.runs[sweep.runs["method"] == method]

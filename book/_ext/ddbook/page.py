@@ -181,7 +181,17 @@ class Run:
 
     def scratch(self, key: dict[str, Any]) -> Path:
         """Return the folder of checkpoints for what `cached` is computing under the same key."""
-        return self._store.scratch({**key, "dataset": self._dataset})
+        return self._store.scratch(self._whole(key))
+
+    def digest(self, key: dict[str, Any]) -> str:
+        """Return a short name for what has this key and the data that `uses` named, for a table.
+
+        A published row that carries it can stand for a run with an equal key.
+        """
+        return self._store.name(self._whole(key))
+
+    def _whole(self, key: dict[str, Any]) -> dict[str, Any]:
+        return {**key, "dataset": self._dataset}
 
     @property
     def folder(self) -> Path:
@@ -195,7 +205,7 @@ class Run:
         (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
         shards may run side by side. The data that `uses` named is part of the key.
         """
-        store, whole = self._store, {**key, "dataset": self._dataset}
+        store, whole = self._store, self._whole(key)
         value = store.get(whole)
         if value is None:
             start = time.monotonic()
@@ -212,7 +222,7 @@ class Run:
 
     def stored(self, key: dict[str, Any]) -> Any:
         """Return what `cached` kept under this key; `KeyError` when there is none."""
-        value = self._store.get({**key, "dataset": self._dataset})
+        value = self._store.get(self._whole(key))
         if value is None:
             raise KeyError(key)
         return value
