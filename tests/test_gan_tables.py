@@ -420,3 +420,38 @@ def test_a_figure_along_the_rates_is_of_equal_rates_and_counts_what_was_lost():
     assert [list(y[np.isfinite(y)]) for y in marks] == [[1.0], [2.0, 3.0]]
     (nothing,) = gans.along(table, {"three": "c"}).axes
     assert "not trained here" in nothing.texts[0].get_text()
+
+
+def test_runs_and_seeds_part():
+    """|log of the ratio of the distances| at each step; what diverged is lost from there on."""
+    plain = {(0.1, 0.1, s): (9.0, 3.0, 3.0 * 2**s) for s in (0, 1, 2)}
+    nudged = {(0.1, 0.1, 0): (9.0, 3.0, 6.0), (0.1, 0.1, 1): (9.0, 6.0, np.nan)}
+    table = sweep(a=plain, b=nudged)
+    found = gans.apart(table, "b", "a").set_index(["seed", "step"])["apart"]
+    assert found[0, 0] == found[0, 10] == 0
+    assert found[0, 20] == pytest.approx(np.log(2))
+    assert found[1, 10] == pytest.approx(np.log(2))
+    assert found[1, 20] == pytest.approx(np.log(gans.LOST / 6))
+    assert len(found) == 6
+    both = gans.seeds_apart(table, "a")
+    assert set(both) == {"rate_phi", "rate_theta", "step", "seed_one", "seed_other", "apart"}
+    last = both[both["step"] == 20].set_index(["seed_one", "seed_other"])["apart"] / np.log(2)
+    assert dict(last.round(9)) == {(0, 1): 1.0, (0, 2): 2.0, (1, 2): 1.0}
+
+
+def test_seeds_are_compared_at_the_same_rates_only():
+    runs = {(0.1, 0.1, 0): (9.0, 9.0, 1.0), (0.2, 0.1, 1): (9.0, 9.0, 2.0)}
+    assert gans.seeds_apart(sweep(a=runs), "a").empty
+
+
+def test_a_figure_of_partings_has_ends_and_growth():
+    table = sweep(a=everywhere(1.0), b=everywhere(2.0))
+    ends, growth = gans.partings(table, {"a": "b"}).axes
+    (marks,) = [line for line in ends.lines if line.get_marker() == "o"]
+    assert set(marks.get_xdata()) == {1.0} and set(marks.get_ydata()) == {2.0}
+    rounding, seeds = growth.lines
+    assert list(rounding.get_xdata()) == [10, 20]
+    assert rounding.get_ydata()[-1] == pytest.approx(np.log(2))
+    assert seeds.get_linestyle() == "--"
+    (nothing,) = gans.partings(table, {"a": "not run"}).axes
+    assert "not trained here" in nothing.texts[0].get_text()

@@ -358,6 +358,36 @@ def seed_ranges(sweep: Sweep, method: str) -> pd.Series:
     return (groups.max() - groups.min())[whole]
 
 
+def apart(sweep: Sweep, one: str, other: str) -> pd.DataFrame:
+    """How far two methods' runs have parted at each scoring: |log of the ratio of the distances|.
+
+    Returns a table with the columns rate_phi, rate_theta, seed, step and apart; a diverged run has
+    a distance of `LOST`.
+    """
+    return _apart(_distances(sweep, one), _distances(sweep, other), [*RUN, "step"])
+
+
+def seeds_apart(sweep: Sweep, method: str) -> pd.DataFrame:
+    """The same between each two seeds of a method at the same rates.
+
+    Returns a table with the columns rate_phi, rate_theta, step, seed_one, seed_other and apart.
+    """
+    mine = _distances(sweep, method)
+    both = _apart(mine, mine, ["rate_phi", "rate_theta", "step"])
+    return both[both["seed_one"] < both["seed_other"]].reset_index(drop=True)
+
+
+def _distances(sweep: Sweep, method: str) -> pd.DataFrame:
+    mine = sweep.curves[sweep.curves["method"] == method]
+    return mine[[*RUN, "step", "frechet_distance"]].fillna({"frechet_distance": np.inf})
+
+
+def _apart(one: pd.DataFrame, other: pd.DataFrame, shared: list[str]) -> pd.DataFrame:
+    both = one.merge(other, on=shared, suffixes=("_one", "_other"))
+    ends = {"one": both.pop("frechet_distance_one"), "other": both.pop("frechet_distance_other")}
+    return both.assign(apart=log_ratio(both.assign(**ends)).abs())
+
+
 def outcomes(sweep: Sweep, methods: Iterable[str]) -> pd.DataFrame:
     """How the runs of each method ended: a row a method that the sweep has.
 
@@ -490,6 +520,36 @@ def along(sweep: Sweep, methods: Mapping[str, str], colors: Sequence[str] | None
     log_axis(ax, "y")
     ax.legend(fontsize=9)
     ax.set_title(sweep.label, fontsize=10.5)
+    return fig
+
+
+def partings(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
+    """How far runs and the same runs from another start part: {method: method so started}.
+
+    Left the distances at the end, one against the other; right the median of `apart` over training,
+    dashed that of `seeds_apart`.
+    """
+    import matplotlib.pyplot as plt
+
+    there = set(sweep.runs["method"])
+    if not {*methods, *methods.values()} <= there:
+        return _nothing(sweep)
+    fig, (ends, growth) = plt.subplots(1, 2, figsize=(7.4, 3.4))
+    for method, other in methods.items():
+        color = color_of(method)
+        both = paired(sweep, other, method, "frechet_distance")
+        ends.plot(both["other"], both["one"], "o", color=color, alpha=0.7, markersize=5)
+        parted = apart(sweep, other, method).query("step > 0")
+        growth.plot(parted.groupby("step")["apart"].median(), color=color, label=method)
+        between = seeds_apart(sweep, method).query("step > 0")
+        growth.plot(between.groupby("step")["apart"].median(), color=color, ls="--")
+    ends.axline((1, 1), slope=1, color="0.6", lw=0.8, zorder=0)
+    for axis in "xy":
+        log_axis(ends, axis)
+    ends.set(xlabel="distance at the end", ylabel="from the other start")
+    ends.set_title(sweep.label, fontsize=10.5)
+    growth.set(xlabel="step", ylabel="|log ratio| of distances, median", yscale="log")
+    growth.legend(fontsize=9)
     return fig
 
 
