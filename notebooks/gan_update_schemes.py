@@ -82,8 +82,8 @@ run.uses(here.tables[0])
 # near 0 the first method is the better one, near 1 the second. Pairs of one seed have more in common
 # than coins, so a claim also asks whether the first method wins in each seed.
 #
-# What a pair shares is soon lost. To see how soon, runs were trained again from parameters that are
-# larger by $2^{-23}$ of themselves, about one rounding in single precision.
+# How long does a pair share anything? Some runs were trained again from parameters larger by
+# $2^{-23}$ of themselves, which is about one rounding in single precision, with all else equal.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the Fréchet distance at the end of nudged runs against that of the same runs without the nudge, scattered about the diagonal. Right: the median over runs of how far the two have parted, growing over training, beside how far two seeds have parted."}, "figure": {"caption": "What a rounding does, at one rate for both players. Left: distance at the end of each run, and of the same run from a nudged start; grey: no difference. Right: how far the two have parted, as the absolute logarithm of the ratio of their distances, median over runs; dashed: the same of two seeds.", "name": "fig-rounding"}}
 NUDGED = {m: f"{m}, nudged" for m in ("simultaneous", "alternating", "cancelled")}

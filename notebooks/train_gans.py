@@ -28,7 +28,9 @@
 # batch splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With
 # `keep_checkpoints` a run that was cut goes on from its last scoring. The published table has the
 # digest of each run's key, and with `keep_published` its rows stand for the runs with the same
-# keys, so that a sweep can be extended by who does not have the hours to train it all again.
+# keys, so that a sweep can be extended by who does not have the hours to train it all again. Each
+# row names the commit and the processor that trained it. Another processor rounds otherwise, and
+# {ref}`a rounding may be enough <how-gans-are-compared>` for a run to end elsewhere.
 #
 # A standard run is short: 2,000 steps, where the paper takes 300,000, on images of 16×16 pixels and
 # with networks an eighth as wide. At most of the paper's rates (0.05, 0.01, 0.005 and 0.001) two
