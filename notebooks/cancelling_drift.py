@@ -366,45 +366,6 @@ gans.figure(
 plt.show()
 
 # %% [markdown]
-# Is the coefficient that cancels a special one? Below is each player's term alone, at half and at
-# twice the coefficient that cancels it, at one rate for both players, where the clocks agree.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, with the discriminator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The discriminator's term alone at multiples of the coefficient that cancels it (0: simultaneous updates). Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-strengths-discriminator"}}
-STRENGTHS = ["#7F7F7F", "#56B4E9", "#0072B2", "#000000"]
-
-
-def strengths(player):
-    alone = f"cancelled, {player}"
-    return {"0": "simultaneous", "½": f"{alone} × 0.5", "1": alone, "2": f"{alone} × 2"}
-
-
-def along(player):
-    labels = strengths(player)
-    return gans.along(gans.common(shown, labels.values()), labels, colors=STRENGTHS)
-
-
-along("discriminator")
-plt.show()
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same with the generator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The same with the generator's term.", "name": "fig-strengths-generator"}}
-along("generator")
-plt.show()
-
-# %% [markdown]
-# :::{when-judged} ours-strength-that-cancels
-# The discriminator's term alone with the coefficient that cancels ends closer than with half of it in
-# {measured}`ours-strength-that-cancels:discriminator_half_better_pairs` of
-# {measured}`ours-strength-that-cancels:discriminator_half_pairs` pairs (a sign test gives
-# {measured}`ours-strength-that-cancels:discriminator_half_chance:.2g`), and than with twice it in
-# {measured}`ours-strength-that-cancels:discriminator_twice_better_pairs` (it gives
-# {measured}`ours-strength-that-cancels:discriminator_twice_chance:.2g`):
-# {claim}`ours-strength-that-cancels` With the generator's it is
-# {measured}`ours-strength-that-cancels:generator_half_better_pairs` and
-# {measured}`ours-strength-that-cancels:generator_twice_better_pairs` (it gives
-# {measured}`ours-strength-that-cancels:generator_half_chance:.2g` and
-# {measured}`ours-strength-that-cancels:generator_twice_chance:.2g`).
-# :::
-#
 # :::{when-judged} ours-joint-clock-trains-better
 # The best tenth of the runs with the joint clock's coefficients ends at a Fréchet distance of
 # {measured}`ours-joint-clock-trains-better:frechet:.3g` and an Inception score of
@@ -452,6 +413,48 @@ plt.show()
 # {measured}`ours-stronger-penalty:alone_better_pairs` of
 # {measured}`ours-stronger-penalty:alone_pairs` where the discriminator's is alone (it gives
 # {measured}`ours-stronger-penalty:alone_chance:.2g`): {claim}`ours-stronger-penalty`
+# :::
+#
+# ### How strong?
+#
+# Is the coefficient that cancels a special one? Below is each player's term alone, at half and at
+# twice the coefficient that cancels it, at one rate for both players, where the clocks agree.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, with the discriminator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The discriminator's term alone at multiples of the coefficient that cancels it (0: simultaneous updates). Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-strengths-discriminator"}}
+
+
+def strengths(player):
+    alone = f"cancelled, {player}"
+    return {"0": "simultaneous", "½": f"{alone} × 0.5", "1": alone, "2": f"{alone} × 2"}
+
+
+def one_term(player):
+    labels = strengths(player)
+    own = gans.color_of(labels["1"])
+    colors = [gans.color_of("simultaneous"), "#56B4E9", own, "#000000"]
+    return gans.along(gans.common(shown, labels.values()), labels, colors)
+
+
+one_term("discriminator")
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same with the generator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The same with the generator's term.", "name": "fig-strengths-generator"}}
+one_term("generator")
+plt.show()
+
+# %% [markdown]
+# :::{when-judged} ours-strength-that-cancels
+# The discriminator's term alone with the coefficient that cancels ends closer than with half of it in
+# {measured}`ours-strength-that-cancels:discriminator_half_better_pairs` of
+# {measured}`ours-strength-that-cancels:discriminator_half_pairs` pairs (a sign test gives
+# {measured}`ours-strength-that-cancels:discriminator_half_chance:.2g`), and than with twice it in
+# {measured}`ours-strength-that-cancels:discriminator_twice_better_pairs` (it gives
+# {measured}`ours-strength-that-cancels:discriminator_twice_chance:.2g`):
+# {claim}`ours-strength-that-cancels` The generator's ends closer than with half in
+# {measured}`ours-strength-that-cancels:generator_half_better_pairs` (it gives
+# {measured}`ours-strength-that-cancels:generator_half_chance:.2g`), than with twice in
+# {measured}`ours-strength-that-cancels:generator_twice_better_pairs` (it gives
+# {measured}`ours-strength-that-cancels:generator_twice_chance:.2g`).
 # :::
 #
 # ## Other adjustments
@@ -503,8 +506,8 @@ plt.show()
 # {measured}`dd-fig8-consensus:worst:.3g` over those of consensus optimisation, and
 # {measured}`dd-fig8-consensus:cancelled:.3g` with the terms cancelled, and the sign test gives
 # {measured}`dd-fig8-consensus:chance:.2g`: {claim}`dd-fig8-consensus` With the strengths of drift it
-# does end farther than cancelled updates, in {measured}`dd-fig8-consensus:drifts_better_pairs` of
-# {measured}`dd-fig8-consensus:drifts_pairs` runs (a sign test gives
+# ends farther than cancelled updates in {measured}`dd-fig8-consensus:drifts_better_pairs` of
+# {measured}`dd-fig8-consensus:drifts_pairs` pairs (a sign test gives
 # {measured}`dd-fig8-consensus:drifts_chance:.2g`).
 # :::
 #
@@ -550,10 +553,6 @@ for name, keep in PARTS.items():
 
 
 # %% tags=["hide-input", "remove-output"]
-def level(sweep):
-    return gans.restrict(sweep, PARTS["one rate for both players"])
-
-
 def named(groups):
     """Measured values of several comparisons in one record, each under its comparison's name."""
     return {f"{name}_{k}": v for name, found in groups.items() for k, v in found.items()}
@@ -562,10 +561,10 @@ def named(groups):
 methods = set(here.runs["method"])
 if {"cancelled", "simultaneous"} <= methods:
     found = gans.judge(here, "cancelled", "simultaneous")
-    asides = {"level": gans.judge(level(here), "cancelled", "simultaneous")}
+    asides = {"level": gans.judge(gans.level(here), "cancelled", "simultaneous")}
     if "alternating" in methods:
         asides["alternating"] = gans.judge(here, "alternating", "cancelled")
-        asides["level_alternating"] = gans.judge(level(here), "alternating", "cancelled")
+        asides["level_alternating"] = gans.judge(gans.level(here), "alternating", "cancelled")
         took = here.runs.groupby("method")["seconds"].median()
         found["times_as_long"] = float(took["cancelled"] / took["alternating"])
     measured = found | named(asides)
@@ -590,8 +589,8 @@ if {PLAIN_HALVES, CANCELLED_HALVES} <= methods:
 
 
 if {"RK4", "cancelled"} <= methods:
-    ours, theirs = (gans.top(level(here), m, 0.25) for m in ("cancelled", "RK4"))
-    both = gans.paired(level(here), "cancelled", "RK4", "frechet_distance")
+    ours, theirs = (gans.top(gans.level(here), m, 0.25) for m in ("cancelled", "RK4"))
+    both = gans.paired(gans.level(here), "cancelled", "RK4", "frechet_distance")
     ratio = gans.median_ratio(both)
     claims.record(
         "dd-fig7-recovers-rk4",
@@ -687,16 +686,16 @@ if {m for player in PLAYERS for m in strengths(player).values()} <= methods:
         measured=named(against),
     )
 DRIFTS = "consensus, drift's strength"  # the paper compares it with cancelling by name
-for id, strengths in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
-    strengths = [m for m in strengths if m in methods]
-    if len(strengths) > 1 and "cancelled" in methods:
-        together = gans.common(here, ["cancelled", *strengths])
-        values = {m: gans.top(together, m, 0.25)["frechet_distance"] for m in strengths}
+for id, swept in (("dd-fig8-sga", SGA), ("dd-fig8-consensus", CONSENSUS)):
+    swept = [m for m in swept if m in methods]
+    if len(swept) > 1 and "cancelled" in methods:
+        together = gans.common(here, ["cancelled", *swept])
+        values = {m: gans.top(together, m, 0.25)["frechet_distance"] for m in swept}
         cancelled = gans.top(together, "cancelled", 0.25)["frechet_distance"]
         good, bad = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         chance = gans.sign_test(gans.paired(together, good, bad, "frechet_distance")["gain"])
         aside = {}
-        if DRIFTS in strengths:
+        if DRIFTS in swept:
             both = gans.paired(together, "cancelled", DRIFTS, "frechet_distance")
             aside = named({"drifts": gans.tally(both)})
         claims.record(

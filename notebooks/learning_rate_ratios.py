@@ -88,36 +88,8 @@ plt.show()
 # neither is the ratio alone: a small ratio is a slow discriminator or a fast generator. So the claim
 # is judged both ways.
 
-
-# %% tags=["hide-input"]
-def by_ratio(sweep, method):
-    """The runs of a method with their ratio of rates."""
-    runs = sweep.runs[sweep.runs["method"] == method]
-    return runs.assign(ratio=(runs.rate_phi / runs.rate_theta).round(3))
-
-
-def draw(sweep, methods):
-    """Scores at the end against the ratio of rates; nothing where the sweep lacks a method."""
-    there = gans.available(sweep, methods)
-    _, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
-    for ax, (score, (name, more)) in zip(axes, gans.SCORES.items(), strict=True):
-        for shift, (label, method) in zip((0.97, 1.03), there.items(), strict=False):
-            mine = by_ratio(sweep, method)
-            whole = mine.fillna({score: 1.0 if more else np.inf})  # a diverged run is the worst
-            ax.plot(mine.ratio * shift, mine[score], ".", color=gans.COLORS[label], alpha=0.4)
-            ax.plot(whole.groupby("ratio")[score].median(), color=gans.COLORS[label], label=label)
-        ax.axvline(0.5, color="k", lw=0.8)
-        ax.set(xscale="log", xlabel="ratio α/λ", ylabel=name)
-        ax.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10], [f"{r:g}" for r in ticks])
-        ax.minorticks_off()
-    gans.log_axis(axes[1], "y")
-    if there:
-        axes[0].legend(fontsize=9, loc="upper left")
-    axes[0].set_title(sweep.label if there else f"not trained here ({sweep.label})", fontsize=10.5)
-
-
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
-draw(shown, {m: m for m in METHODS})
+gans.ratios(shown, {m: m for m in METHODS})
 plt.show()
 
 # %% [markdown]
@@ -160,31 +132,37 @@ plt.show()
 #
 # ## The paper's ratios
 #
-# The paper draws α from [0.001, 0.01] and takes six ratios to each. Here are three values of α from
-# ten times that range, as the grid of rates is moved up as well. With α fixed a small ratio is a fast
-# generator.
+# The paper draws α from [0.001, 0.01] and takes six ratios to each. Here are a few values of α, in
+# the standard profile from ten times that range, as the grid of rates is moved up as well. With α
+# fixed a small ratio is a fast generator, faster than any of the grid: λ is up to ten times α.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against six ratios of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6, at the paper's six ratios. Scores at the end against the ratio of rates; markers: runs (three values of α, all seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-own-ratios"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against six ratios of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6, at the paper's six ratios. Scores at the end against the ratio of rates; markers: runs (all values of α, all seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-own-ratios"}}
 OWN = {m: f"{m}, ratios" for m in METHODS}
-draw(shown, OWN)
+gans.ratios(shown, OWN)
 plt.show()
 
 # %% [markdown]
 # :::{when-judged} dd-fig6-own-ratios
 # Under alternating updates the distance is larger at the small ratios in
 # {measured}`dd-fig6-own-ratios:better_alternating` of {measured}`dd-fig6-own-ratios:cases` cases, by
-# {measured}`dd-fig6-own-ratios:median_log10_gain_alternating:.2g` decades in the median, under
-# simultaneous ones in {measured}`dd-fig6-own-ratios:better_simultaneous`, by
-# {measured}`dd-fig6-own-ratios:median_log10_gain_simultaneous:.2g`; by less than under alternating
-# ones in {measured}`dd-fig6-own-ratios:less_than_alternating` (sign tests give
-# {measured}`dd-fig6-own-ratios:chance_alternating:.2g`,
-# {measured}`dd-fig6-own-ratios:chance_simultaneous:.2g` and
+# {measured}`dd-fig6-own-ratios:median_log10_gain_alternating:.2g` decades in the median (a sign test
+# gives {measured}`dd-fig6-own-ratios:chance_alternating:.2g`). Under simultaneous ones it is in
+# {measured}`dd-fig6-own-ratios:better_simultaneous`, by
+# {measured}`dd-fig6-own-ratios:median_log10_gain_simultaneous:.2g` (it gives
+# {measured}`dd-fig6-own-ratios:chance_simultaneous:.2g`), which is less than under alternating ones
+# in {measured}`dd-fig6-own-ratios:less_than_alternating` of the cases (it gives
 # {measured}`dd-fig6-own-ratios:chance:.2g`): {claim}`dd-fig6-own-ratios`
 # :::
 
 # %% tags=["hide-input", "remove-output"]
 FIXED = {"lambda": "rate_theta", "alpha": "rate_phi"}
-gains = {m: {k: gans.contrast(by_ratio(here, m), v) for k, v in FIXED.items()} for m in METHODS}
+
+
+def contrast(method, fixed, **options):
+    return gans.contrast(here.runs[here.runs["method"] == method], fixed, **options)
+
+
+gains = {m: {k: contrast(m, v) for k, v in FIXED.items()} for m in METHODS}
 if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
     chance = {m: {k: gans.sign_test(gain) for k, gain in g.items()} for m, g in gains.items()}
 
@@ -201,7 +179,7 @@ if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
 
     later = {}
     for name, rate in FIXED.items():
-        gain = gans.contrast(by_ratio(here, "alternating"), rate, cut=0.7)
+        gain = contrast("alternating", rate, cut=0.7)
         later[f"better_at_fixed_{name}_cut_later"] = int((gain > 0).sum())
         later[f"cases_at_fixed_{name}_cut_later"] = len(gain)
     claims.record(
@@ -222,7 +200,7 @@ if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
         },
     )
 
-own = {m: gans.contrast(by_ratio(here, name), "rate_phi") for m, name in OWN.items()}
+own = {m: contrast(name, "rate_phi") for m, name in OWN.items()}
 if min(map(len, own.values())) > 1:
     more = own["alternating"] - own["simultaneous"]
     chances = {m: gans.sign_test(gain) for m, gain in own.items()}

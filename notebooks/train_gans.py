@@ -28,7 +28,7 @@
 # batch splits: `shard = [i, n]` trains only each $n$-th run, from the $i$-th on. With
 # `keep_checkpoints` a run that was cut goes on from its last scoring. The published table has the
 # digest of each run's key, and with `keep_published` its rows stand for the runs with the same
-# keys, so that a sweep can be extended by who does not have the hours to train it all again. Each
+# keys, so that a sweep can be extended by anyone without the hours to train it all again. Each
 # row names the commit and the processor that trained it. Another processor rounds otherwise, and
 # {ref}`a rounding may be enough <how-gans-are-compared>` for a run to end elsewhere.
 #
@@ -38,7 +38,9 @@
 # alternating updates, and [the first chapter on them](gan_update_schemes.py) shows it. So the grid was moved up, to 0.1, 0.05, 0.03 and 0.01,
 # and Adam's with it. Which rates, and that 2,000 steps would do, was decided after that sweep and
 # after pilots with one seed or two, in which simultaneous, alternating and cancelled updates had
-# parted at 0.05 and 0.1. Least squares and several updates a turn run at equal rates only.
+# parted at 0.05 and 0.1. Some methods run at one rate for both players only: Runge–Kutta 4, one
+# player's term at other strengths, nudged starts, and in a standard run least squares and several
+# updates a turn.
 #
 # Two things are not as the paper's released code has them. Adam trains the same spectrally
 # normalised discriminator as all others; the released configuration for Adam leaves the
@@ -229,9 +231,11 @@ METHODS = {
         for name, player in (("discriminator", "phi"), ("generator", "theta"))
         for strength in (0.5, 2.0)
     },
-    "simultaneous, nudged": Method("nudged", grid="equal", nudge=ROUNDING),
-    "alternating, nudged": Method("nudged", ALTERNATING, grid="equal", nudge=ROUNDING),
-    "cancelled, nudged": Method("nudged", terms=cancel, grid="equal", nudge=ROUNDING),
+    **{
+        f"{name}, nudged {way}": Method("nudged", update, grid="equal", nudge=sign * ROUNDING)
+        for name, update in (("simultaneous", gan.SIMULTANEOUS), ("alternating", ALTERNATING))
+        for way, sign in (("up", 1), ("down", -1))
+    },
     "non-saturating simultaneous": Method("non-saturating", loss=gan.non_saturating()),
     "non-saturating alternating": Method("non-saturating", ALTERNATING, loss=gan.non_saturating()),
     "alternating, both cancelled": Method(

@@ -444,14 +444,34 @@ def test_seeds_are_compared_at_the_same_rates_only():
     assert gans.seeds_apart(sweep(a=runs), "a").empty
 
 
+def test_a_run_that_diverged_early_is_lost_at_every_later_step():
+    early = {(0.1, 0.1, 0): (9.0, np.nan), (0.1, 0.1, 1): (9.0, 2.0, 3.0)}  # no row at step 20
+    table = sweep(a={(0.1, 0.1, s): (9.0, 2.0, 3.0) for s in (0, 1)}, b=early)
+    found = gans.apart(table, "b", "a").set_index(["seed", "step"])["apart"]
+    assert found[0, 20] == pytest.approx(np.log(gans.LOST / 3))
+    assert found[1, 20] == 0
+    assert len(gans.seeds_apart(table, "b")) == len(STEPS)
+
+
 def test_a_figure_of_partings_has_ends_and_growth():
     table = sweep(a=everywhere(1.0), b=everywhere(2.0))
-    ends, growth = gans.partings(table, {"a": "b"}).axes
+    ends, growth = gans.partings(table, {"first": ("a", "b")}).axes
     (marks,) = [line for line in ends.lines if line.get_marker() == "o"]
     assert set(marks.get_xdata()) == {1.0} and set(marks.get_ydata()) == {2.0}
     rounding, seeds = growth.lines
     assert list(rounding.get_xdata()) == [10, 20]
     assert rounding.get_ydata()[-1] == pytest.approx(np.log(2))
-    assert seeds.get_linestyle() == "--"
-    (nothing,) = gans.partings(table, {"a": "not run"}).axes
+    assert (rounding.get_label(), seeds.get_linestyle()) == ("first", "--")
+    (nothing,) = gans.partings(table, {"first": ("a", "not run")}).axes
+    assert "not trained here" in nothing.texts[0].get_text()
+
+
+def test_a_figure_of_ratios_has_a_mark_a_run_and_medians():
+    runs = {(0.1, 0.1, s): (9.0, 9.0, 2.0**s) for s in (0, 1, 2)} | {(0.1, 0.05, 0): DIVERGED}
+    fig = gans.ratios(sweep(a=runs), {"A": "a", "not run": "b"})
+    marks, medians, half = fig.axes[1].lines
+    assert list(marks.get_xdata()) == [1, 1, 1, 2]
+    assert dict(zip(*medians.get_data(), strict=True)) == {1: 2.0, 2: np.inf}
+    assert half.get_xdata()[0] == 0.5
+    (nothing,) = gans.ratios(sweep(a=runs), {"B": "b"}).axes
     assert "not trained here" in nothing.texts[0].get_text()

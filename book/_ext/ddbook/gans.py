@@ -272,6 +272,11 @@ def exactly(sweep: Sweep) -> Sweep:
     )
 
 
+def level(sweep: Sweep) -> Sweep:
+    """The part of a sweep at one rate for both players."""
+    return restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
+
+
 def common(sweep: Sweep, methods: Iterable[str]) -> Sweep:
     """The part of a sweep at those pairs of rates and seeds that all of the methods have."""
     runs = sweep.runs
@@ -362,7 +367,7 @@ def apart(sweep: Sweep, one: str, other: str) -> pd.DataFrame:
     """How far two methods' runs have parted at each scoring: |log of the ratio of the distances|.
 
     Returns a table with the columns rate_phi, rate_theta, seed, step and apart; a diverged run has
-    a distance of `LOST`.
+    a distance of `LOST` from there on.
     """
     return _apart(_distances(sweep, one), _distances(sweep, other), [*RUN, "step"])
 
@@ -379,7 +384,8 @@ def seeds_apart(sweep: Sweep, method: str) -> pd.DataFrame:
 
 def _distances(sweep: Sweep, method: str) -> pd.DataFrame:
     mine = sweep.curves[sweep.curves["method"] == method]
-    return mine[[*RUN, "step", "frechet_distance"]].fillna({"frechet_distance": np.inf})
+    wide = mine.pivot(index=RUN, columns="step", values="frechet_distance")
+    return wide.fillna(np.inf).reset_index().melt(RUN, value_name="frechet_distance")
 
 
 def _apart(one: pd.DataFrame, other: pd.DataFrame, shared: list[str]) -> pd.DataFrame:
@@ -493,7 +499,7 @@ def along(sweep: Sweep, methods: Mapping[str, str], colors: Sequence[str] | None
     """
     import matplotlib.pyplot as plt
 
-    sweep = restrict(sweep, lambda t: t["rate_phi"] == t["rate_theta"])
+    sweep = level(sweep)
     there = available(sweep, methods)
     if not there:
         return _nothing(sweep)
@@ -523,33 +529,59 @@ def along(sweep: Sweep, methods: Mapping[str, str], colors: Sequence[str] | None
     return fig
 
 
-def partings(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
-    """How far runs and the same runs from another start part: {method: method so started}.
+def partings(sweep: Sweep, methods: Mapping[str, tuple[str, str]]) -> Figure:
+    """How far runs part from the same runs otherwise started: {label: (one start, another)}.
 
     Left the distances at the end, one against the other; right the median of `apart` over training,
-    dashed that of `seeds_apart`.
+    dashed that of `seeds_apart` among the former.
     """
     import matplotlib.pyplot as plt
 
-    there = set(sweep.runs["method"])
-    if not {*methods, *methods.values()} <= there:
+    if not {m for two in methods.values() for m in two} <= set(sweep.runs["method"]):
         return _nothing(sweep)
     fig, (ends, growth) = plt.subplots(1, 2, figsize=(7.4, 3.4))
-    for method, other in methods.items():
-        color = color_of(method)
-        both = paired(sweep, other, method, "frechet_distance")
+    for label, (one, other) in methods.items():
+        color = color_of(one)
+        both = paired(sweep, other, one, "frechet_distance").clip(upper=LOST)
         ends.plot(both["other"], both["one"], "o", color=color, alpha=0.7, markersize=5)
-        parted = apart(sweep, other, method).query("step > 0")
-        growth.plot(parted.groupby("step")["apart"].median(), color=color, label=method)
-        between = seeds_apart(sweep, method).query("step > 0")
-        growth.plot(between.groupby("step")["apart"].median(), color=color, ls="--")
-    ends.axline((1, 1), slope=1, color="0.6", lw=0.8, zorder=0)
+        for found, style in ((apart(sweep, one, other), "-"), (seeds_apart(sweep, one), "--")):
+            median = found[found["step"] > 0].groupby("step")["apart"].median()
+            growth.plot(median, style, color=color, label=label if style == "-" else None)
     for axis in "xy":
         log_axis(ends, axis)
+    corner = max(ends.get_xlim()[0], ends.get_ylim()[0])
+    ends.axline((corner, corner), slope=1, color="0.6", lw=0.8, zorder=0)
     ends.set(xlabel="distance at the end", ylabel="from the other start")
     ends.set_title(sweep.label, fontsize=10.5)
-    growth.set(xlabel="step", ylabel="|log ratio| of distances, median", yscale="log")
+    growth.set(xlabel="step", ylabel="|log ratio| of distances, median")
+    log_axis(growth, "y")
     growth.legend(fontsize=9)
+    return fig
+
+
+def ratios(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
+    """Scores at the end against the ratio of rates: a mark a run, a line by the medians."""
+    import matplotlib.pyplot as plt
+
+    there = available(sweep, methods)
+    if not there:
+        return _nothing(sweep)
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.4))
+    for ax, (score, (name, _)) in zip(axes, SCORES.items(), strict=True):
+        for number, (label, method) in enumerate(there.items()):
+            runs = sweep.runs[sweep.runs["method"] == method]
+            ratio = (runs["rate_phi"] / runs["rate_theta"]).round(3)
+            medians = runs[score].fillna(_worst(score)).groupby(ratio).median()
+            shift = 1.06 ** (number - (len(there) - 1) / 2)  # side by side, not on one another
+            ax.plot(ratio * shift, runs[score], ".", color=color_of(method), alpha=0.4)
+            ax.plot(medians, color=color_of(method), label=label)
+        ax.axvline(0.5, color="k", lw=0.8)
+        ax.set(xscale="log", xlabel="ratio α/λ", ylabel=name)
+        ax.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10], [f"{r:g}" for r in ticks])
+        ax.minorticks_off()
+    log_axis(axes[1], "y")
+    axes[0].legend(fontsize=9, loc="upper left")
+    axes[0].set_title(sweep.label, fontsize=10.5)
     return fig
 
 
