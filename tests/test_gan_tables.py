@@ -454,10 +454,16 @@ def test_a_run_that_diverged_early_is_lost_at_every_later_step():
 
 
 def test_a_figure_of_partings_has_ends_and_growth():
-    table = sweep(a=everywhere(1.0), b=everywhere(2.0))
-    ends, growth = gans.partings(table, {"first": ("a", "b")}).axes
+    one = everywhere(1.0) | {(0.1, 0.1, 0): (9.0, 9.0, 8.0)}  # far enough apart for a log axis
+    table = sweep(a=one, b=everywhere(2.0))
+    fig = gans.partings(table, {"first": ("a", "b")})
+    fig.canvas.draw()
+    ends, growth = fig.axes
     (marks,) = [line for line in ends.lines if line.get_marker() == "o"]
-    assert set(marks.get_xdata()) == {1.0} and set(marks.get_ydata()) == {2.0}
+    assert set(marks.get_xdata()) == {1.0, 8.0} and set(marks.get_ydata()) == {2.0}
+    (same,) = [line for line in ends.lines if line is not marks]
+    assert list(same.get_xdata()) == list(same.get_ydata()) == [1.0, 8.0]
+    assert ends.get_xscale() == "log"
     rounding, seeds = growth.lines
     assert list(rounding.get_xdata()) == [10, 20]
     assert rounding.get_ydata()[-1] == pytest.approx(np.log(2))

@@ -549,8 +549,8 @@ def partings(sweep: Sweep, methods: Mapping[str, tuple[str, str]]) -> Figure:
             growth.plot(median, style, color=color, label=label if style == "-" else None)
     for axis in "xy":
         log_axis(ends, axis)
-    corner = max(ends.get_xlim()[0], ends.get_ylim()[0])
-    ends.axline((corner, corner), slope=1, color="0.6", lw=0.8, zorder=0)
+    span = ends.dataLim.intervalx
+    ends.plot(span, span, color="0.6", lw=0.8, zorder=0)
     ends.set(xlabel="distance at the end", ylabel="from the other start")
     ends.set_title(sweep.label, fontsize=10.5)
     growth.set(xlabel="step", ylabel="|log ratio| of distances, median")
