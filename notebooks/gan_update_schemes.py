@@ -96,9 +96,9 @@ plt.show()
 # :::{when-judged} ours-rounding
 # At the end the two have parted by a factor of {measured}`ours-rounding:rounding_factor:.2f` in the
 # median over {measured}`ours-rounding:runs` runs, two seeds by
-# {measured}`ours-rounding:seeds_factor:.2f`: {claim}`ours-rounding` Where a rounding does as much as
-# a seed, the numbers of a single run are those of one processor; what a sweep says it says by the
-# number of its runs.
+# {measured}`ours-rounding:seeds_factor:.2f`: {claim}`ours-rounding` To that extent
+# the numbers of a single run are those of one processor. What a sweep says it says by the number of
+# its runs.
 # :::
 #
 # ## Simultaneous, alternating, Runge–Kutta
