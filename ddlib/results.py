@@ -261,7 +261,7 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], provenance: P
         {**(table.schema.metadata or {}), METADATA_KEY: record.encode()}
     )
     with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, compression="zstd")  # published tables are tracked
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:

@@ -454,8 +454,8 @@ plt.show()
 # {measured}`ours-strength-that-cancels:generator_half_better_pairs` (it gives
 # {measured}`ours-strength-that-cancels:generator_half_chance:.2g`), than with twice in
 # {measured}`ours-strength-that-cancels:generator_twice_better_pairs` (it gives
-# {measured}`ours-strength-that-cancels:generator_twice_chance:.2g`). It can do harm: of the runs with
-# the coefficient that cancels {measured}`ours-strength-that-cancels:generator_once_farther` end
+# {measured}`ours-strength-that-cancels:generator_twice_chance:.2g`). Of its runs with the
+# coefficient that cancels {measured}`ours-strength-that-cancels:generator_once_farther` end
 # farther from the images than they began, with half of it
 # {measured}`ours-strength-that-cancels:generator_half_farther`, and
 # {measured}`ours-strength-that-cancels:neither_farther` with no term. With the discriminator's they

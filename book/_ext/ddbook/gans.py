@@ -83,7 +83,8 @@ def published(run: page.Run) -> dict[str, tuple[dict[str, Any], pd.DataFrame]]:
     found: dict[str, tuple[dict[str, Any], pd.DataFrame]] = {}
     label = ["method", *RUN]
     by_run = {name: rows[["step", *SCORES]] for name, rows in curves.frame.groupby(label)}
-    for record in runs.frame.sort_values("picture", na_position="first").to_dict("records"):
+    pictures_last = runs.frame.sort_values("picture", key=lambda x: x.notna(), kind="stable")
+    for record in pictures_last.to_dict("records"):
         row = {str(column): value for column, value in record.items()}
         curve = by_run[tuple(row[column] for column in label)]
         found[row["key"]] = (row, curve.reset_index(drop=True))
@@ -580,7 +581,7 @@ def ratios(sweep: Sweep, methods: Mapping[str, str]) -> Figure:
         ax.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10], [f"{r:g}" for r in ticks])
         ax.minorticks_off()
     log_axis(axes[1], "y")
-    axes[0].legend(fontsize=9, loc="upper left")
+    axes[0].legend(fontsize=9, loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
     axes[0].set_title(sweep.label, fontsize=10.5)
     return fig
 
