@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # only the JSON half, start in a tenth of the time.
 
 METADATA_KEY = b"ddlib"
+DIGEST_KEY = b"ddlib.sha256"  # of what Parquet's own checksums leave out; see `_digest`
+GIT_SECONDS = 30
 VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "diffrax", "numpy")
 
 
@@ -65,17 +67,40 @@ class Commit(NamedTuple):
 def commit_of(root: str | os.PathLike[str], *, ignore: Sequence[str] = ()) -> Commit:
     """Return the commit that is checked out in `root`, and whether the tree differs from it.
 
-    Untracked files count, unless git ignores them or they lie under a folder named in `ignore`.
+    Only a repository whose top is `root` itself can tell: the commit of one around it, or of one
+    that a variable such as `GIT_DIR` names, says nothing about what lies here. Where there is none
+    or git will not say, the commit is "unknown" and the tree dirty.
+
+    Files under a folder named in `ignore` do not count. Untracked files do, unless one of the
+    tree's own `.gitignore` files names them: a person's settings may hide a module. So do files
+    that git was told not to look at (`assume-unchanged`, `skip-worktree`).
     """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            # a replaced object or a file monitor's word is not what lies there
+            ["git", "--no-replace-objects", "-c", "core.fsmonitor=false", "-C", folder, *words],
+            capture_output=True,
+            check=True,
+            timeout=GIT_SECONDS,
+            env={name: value for name, value in os.environ.items() if name[:4] != "GIT_"},
+        )
+        return os.fsdecode(done.stdout).removesuffix("\n")
+
+    folder = os.fspath(root)
+    paths = ["--", ".", *(f":(exclude){path}" for path in ignore)]
     try:
-        paths = [".", *(f":(exclude){path}" for path in ignore)]
-        git = ["git", "-C", os.fspath(root)]
-        run = {"capture_output": True, "text": True, "check": True, "timeout": 30}
-        head = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-        status = subprocess.run([*git, "status", "--porcelain", "--", *paths], **run).stdout  # type: ignore[call-overload]
-    except (OSError, subprocess.SubprocessError):
+        if not os.path.samefile(git("rev-parse", "--show-toplevel"), folder):
+            return Commit("unknown", True)
+        head = git("rev-parse", "--verify", "HEAD^{commit}")
+        status = ["status", "--porcelain", "--ignore-submodules=none"]
+        changed = git(*status, "--untracked-files=no", *paths)
+        untracked = git("ls-files", "--others", "--exclude-per-directory=.gitignore", *paths)
+        # "H" is a file that git compares; small letters and "S" are those that it passes over
+        unseen = [line for line in git("ls-files", "-v", *paths).splitlines() if line[:2] != "H "]
+    except (OSError, ValueError, subprocess.SubprocessError):
         return Commit("unknown", True)
-    return Commit(head, bool(status.strip()))
+    return Commit(head, bool(changed or untracked or unseen))
 
 
 def installed_versions() -> dict[str, str]:
@@ -105,7 +130,7 @@ def device_description() -> str:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -256,12 +281,24 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], provenance: P
     if names or not pd.api.types.is_integer_dtype(frame.index):
         raise ValueError(f"frame: its index {names} would be lost; reset_index() makes it a column")
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    record = json.dumps(plain(dataclasses.asdict(provenance)), ensure_ascii=False, allow_nan=False)
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), METADATA_KEY: record.encode()}
-    )
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")  # published tables are tracked
+    record = json.dumps(
+        plain(dataclasses.asdict(provenance)), ensure_ascii=False, allow_nan=False
+    ).encode()
+    own = {METADATA_KEY: record, DIGEST_KEY: _digest(record, table)}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
+    # pyarrow gets files, not paths: it takes every path for UTF-8, whatever the system's encoding
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        # compressed, as published tables are tracked; sums, as a disk may flip a bit of a number
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def _digest(record: bytes, table: Any) -> bytes:
+    """Digest what Parquet has no checksum for: our record, the columns, their types and length."""
+    columns = [
+        [name, str(kind)] for name, kind in zip(table.schema.names, table.schema.types, strict=True)
+    ]
+    shape = json.dumps([columns, table.num_rows]).encode()
+    return hashlib.sha256(record + b"\0" + shape).hexdigest().encode()
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
@@ -277,7 +314,8 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
     >>> frame.square.tolist(), provenance == origin
     ([1, 4], True)
 
-    Raises `FileNotFoundError` when it is missing and `ValueError` when it is no such table.
+    Raises `FileNotFoundError` when it is missing and `ValueError` when it is no such table, or was
+    damaged since it was written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -285,15 +323,24 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}")
-    try:
-        table = pq.read_table(path, partitioning=None)
-        provenance = Provenance(**json.loads((table.schema.metadata or {})[METADATA_KEY]))
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a table of ours ({type(error).__name__}: {error}); "
-            "delete it and run its notebook again"
-        ) from error
-    return table.to_pandas(), provenance
+    with path.open("rb") as file:
+        try:
+            table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+            metadata = table.schema.metadata or {}
+            record = metadata[METADATA_KEY]
+            frame = table.to_pandas()
+            # pandas has metadata of its own, names included; a table of old has no checksum
+            named = list(frame.columns) == table.schema.names
+            if not named or metadata.get(DIGEST_KEY) not in (None, _digest(record, table)):
+                raise ValueError("its checksum differs")
+            provenance = Provenance(**json.loads(record))
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{path} is not a table of ours, or damaged ({type(error).__name__}: {reason}); "
+                "delete it and run its notebook again"
+            ) from error
+    return frame, provenance
 
 
 class Store:
@@ -337,7 +384,12 @@ class Store:
     def get(self, key: Mapping[str, Any]) -> Any:
         """Return what was put under an equal key, or None; non-finite numbers as strings."""
         path = self._path(key)
-        return read_json(path)["value"] if path.is_file() else None
+        if not path.is_file():
+            return None
+        kept = read_json(path)
+        if not isinstance(kept, dict) or "value" not in kept:
+            raise ValueError(f"{path} is not a finished run of ours; delete it and run again")
+        return kept["value"]
 
     def put(self, key: Mapping[str, Any], value: Any) -> None:
         """Keep `value` under `key`: mappings, lists, strings and numbers."""

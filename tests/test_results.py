@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,6 +94,77 @@ def test_a_missing_a_foreign_and_a_cut_table_are_told_apart(tmp_path):
         results.read_table(path)
 
 
+def test_a_flipped_bit_anywhere_in_a_table_is_found(tmp_path):
+    """In a number, a name or what it says of itself: refused, or it made no difference."""
+    path = tmp_path / "table.parquet"
+    written = origin()
+    results.write_table(FRAME, path, written)
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 31):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (at % 8)
+        path.write_bytes(damaged)
+        try:
+            frame, read = results.read_table(path)
+        except ValueError as error:
+            assert "run its notebook again" in str(error) and "\n" not in str(error)
+            refused += 1
+        else:
+            pd.testing.assert_frame_equal(frame, FRAME)
+            assert read == written
+    assert refused > 50  # of some 130: the rest are sizes and statistics that nobody reads
+
+
+def test_a_table_of_old_has_no_checksum_and_is_read(tmp_path):
+    path = tmp_path / "table.parquet"
+    results.write_table(FRAME, path, origin())
+    table = pq.read_table(path)
+    old = {key: value for key, value in table.schema.metadata.items() if key != b"ddlib.sha256"}
+    pq.write_table(table.replace_schema_metadata(old), path)
+    pd.testing.assert_frame_equal(results.read_table(path)[0], FRAME)
+
+
+LOCALES = {
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "latin-1": {"LC_ALL": "en_US.ISO-8859-1"},
+}
+
+
+@pytest.fixture(scope="module")
+def latin1(tmp_path_factory):
+    """The folder of a Latin-1 locale, made here since few systems have one any more."""
+    folder = tmp_path_factory.mktemp("locales")
+    command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US.ISO-8859-1")]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("localedef makes no Latin-1 locale here")
+    return folder
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_tables_are_written_and_read_in_any_locale_below_any_letter(locale, latin1, tmp_path):
+    folder = tmp_path / "ü ナ"
+    folder.mkdir()
+    code = """
+import sys, pandas as pd
+from ddlib import results
+o = results.collect_provenance(notebook="\\u03b7", profile="quick", parameters={},
+    commit=results.commit_of(sys.argv[1]), wall_seconds=1.0)
+results.write_json({"\\u03b7": 1}, sys.argv[1] + "/x.json")
+results.write_table(pd.DataFrame({"\\u03b7": [1]}), sys.argv[1] + "/x.parquet", o)
+frame, read = results.read_table(sys.argv[1] + "/x.parquet")
+assert read == o and list(frame) == ["\\u03b7"]
+assert results.read_json(sys.argv[1] + "/x.json") == {"\\u03b7": 1}
+"""
+    environment = {**os.environ, "LOCPATH": str(latin1), **LOCALES[locale]}
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert sorted(path.name for path in folder.iterdir()) == ["x.json", "x.parquet"]
+
+
 def test_json_has_no_infinities_and_floats_read_them(tmp_path):
     path = tmp_path / "x.json"
     results.write_json({"a": [math.inf, -math.inf, math.nan, 0.5]}, path)
@@ -166,18 +238,116 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_commit_and_whether_the_tree_differs(tmp_path):
-    assert results.commit_of(tmp_path) == Commit("unknown", True)
-    git(tmp_path, "init")
-    (tmp_path / "a").write_text("1")
-    git(tmp_path, "add", "a")
-    git(tmp_path, "commit", "-m", "a")
-    head = git(tmp_path, "rev-parse", "HEAD")
-    assert results.commit_of(tmp_path) == Commit(head, False)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "new").write_text("2")
-    assert results.commit_of(tmp_path, ignore=["results"]) == Commit(head, False)
-    assert results.commit_of(tmp_path) == Commit(head, True)
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one commit, `a` and an empty `.gitignore`, alone with this git."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    root = tmp_path / "mine"
+    root.mkdir()
+    git(root, "init")
+    (root / "a").write_text("1")
+    (root / ".gitignore").write_text("*.log\n")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "a")
+    return root
+
+
+def test_the_commit_and_whether_the_tree_differs(repository):
+    head = git(repository, "rev-parse", "HEAD")
+    assert results.commit_of(repository) == Commit(head, False)
+    (repository / "x.log").write_text("2")
+    assert results.commit_of(repository) == Commit(head, False)
+    (repository / "results").mkdir()
+    (repository / "results" / "new").write_text("2")
+    assert results.commit_of(repository, ignore=["results"]) == Commit(head, False)
+    assert results.commit_of(repository) == Commit(head, True)
+    (repository / "a").write_text("2")
+    assert results.commit_of(repository, ignore=["results"]) == Commit(head, True)
+
+
+def test_a_repository_around_a_folder_is_not_its_own(repository):
+    """A zip unpacked in some other checkout, ignored there or tracked."""
+    (repository / ".gitignore").write_text("unpacked/\n")
+    git(repository, "commit", "-am", "ignore")
+    for name in ("unpacked", "plain"):
+        (repository / name).mkdir()
+        (repository / name / "b").write_text("1")
+    git(repository, "add", "plain")
+    git(repository, "commit", "-m", "b")
+    for name in ("unpacked", "plain"):
+        assert results.commit_of(repository / name) == Commit("unknown", True), name
+
+
+@pytest.mark.parametrize("how", ["no repository", "no commit", "bare", "not a folder", "nothing"])
+def test_where_git_cannot_tell_the_commit_is_unknown(how, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    root = tmp_path / "x"
+    if how == "not a folder":
+        root.write_text("")
+    elif how != "nothing":
+        root.mkdir()
+    if how == "no commit":
+        git(root, "init")
+    if how == "bare":
+        git(root, "init", "--bare")
+    assert results.commit_of(root) == Commit("unknown", True)
+
+
+def test_without_git_the_commit_is_unknown(repository, monkeypatch):
+    monkeypatch.setenv("PATH", str(repository))
+    assert results.commit_of(repository) == Commit("unknown", True)
+
+
+def test_variables_of_git_name_no_other_repository(repository, tmp_path, monkeypatch):
+    """They are set where a hook of another repository runs us."""
+    head = git(repository, "rev-parse", "HEAD")
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init")
+    (other / "b").write_text("1")
+    git(other, "add", "b")
+    git(other, "commit", "-m", "b")
+    assert git(other, "rev-parse", "HEAD") != head
+    for name, value in {
+        "GIT_DIR": other / ".git",
+        "GIT_WORK_TREE": other,
+        "GIT_INDEX_FILE": other / ".git" / "index",
+        "GIT_OBJECT_DIRECTORY": other / ".git" / "objects",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    assert results.commit_of(repository) == Commit(head, False)
+    (repository / "a").write_text("2")
+    assert results.commit_of(repository) == Commit(head, True)
+
+
+@pytest.mark.parametrize("how", ["status", "exclude", "excludesFile", "assume", "skip"])
+def test_settings_of_git_hide_no_change(how, repository, tmp_path):
+    assert not results.commit_of(repository).dirty
+    changed = repository / ("a" if how in ("assume", "skip") else "module.py")
+    if how == "status":
+        git(repository, "config", "status.showUntrackedFiles", "no")
+    elif how == "exclude":
+        (repository / ".git" / "info").mkdir(exist_ok=True)
+        (repository / ".git" / "info" / "exclude").write_text("module.py\n")
+    elif how == "excludesFile":
+        (tmp_path / "mine.ignore").write_text("module.py\n")
+        git(repository, "config", "core.excludesFile", str(tmp_path / "mine.ignore"))
+    elif how == "assume":
+        git(repository, "update-index", "--assume-unchanged", "a")
+    else:
+        git(repository, "update-index", "--skip-worktree", "a")
+    changed.write_text("x = 1")
+    assert git(repository, "status", "--porcelain") == ""  # hidden, for whoever asks plainly
+    assert results.commit_of(repository).dirty
+
+
+def test_a_linked_worktree_and_a_link_to_a_checkout_are_checkouts(repository, tmp_path):
+    head = git(repository, "rev-parse", "HEAD")
+    git(repository, "worktree", "add", str(tmp_path / "linked"))
+    (tmp_path / "link").symlink_to(repository)
+    for place in ("linked", "link"):
+        assert results.commit_of(tmp_path / place) == Commit(head, False), place
 
 
 def test_a_store_finds_a_run_by_all_that_it_depends_on(tmp_path):
