@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from ddlib.results import now, plain
+from ddlib.results import load_yaml, now, plain
 
 PROFILES = ("quick", "standard", "paper")  # by scale: a larger one may judge what a smaller one may
 PAPERS = ("DD", "PF", "ours")
@@ -74,11 +72,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, Claim]:
 
     `ValueError` names the entry and the field that is missing, unknown or of an unknown kind.
     """
-    with Path(path).open(encoding="utf-8") as file:
-        try:
-            entries = yaml.safe_load(file) or []
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+    try:
+        entries = load_yaml(Path(path).read_text(encoding="utf-8")) or []
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
     return parse(entries, where=str(path))
 
 

@@ -174,3 +174,11 @@ def test_records_rest_on_the_data_that_was_set_last_and_are_handed_on():
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ValueError, match=r"profile 'quik' .did you mean 'quick'"):
         claims.Ledger({}, notebook="demo", profile="quik")
+
+
+def test_a_field_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump([ENTRY]) + "  verdict: deviates\n")
+    assert path.read_text().count("verdict:") == 2
+    with pytest.raises(ValueError, match=r"claims\.yml is not YAML: 'verdict' stands twice \(line"):
+        claims.load(path)

@@ -161,6 +161,53 @@ def test_a_value_that_is_not_positive_lets_others_be_so(book):
     assert profiles.settings("demo", "quick", given, book)[1] == {"strength": -2.0, "signs": [-3.0]}
 
 
+@pytest.fixture
+def seeded(book):
+    """The book, its `demo` with seeds and a list that the profile leaves empty."""
+    section = {**SECTION, "seed": 3, "seeds": [2, 3], "first_seed": 1, "extra": []}
+    content = json.dumps({"demo": section, "reader": SECTION})
+    (book / "profiles" / "quick.yaml").write_text(content)
+    return book
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 0},
+        {"seeds": [0, 1]},
+        {"first_seed": 0},
+        {"seeds": [2**32 - 1]},
+        {"extra": [0, "a"]},
+    ],
+)
+def test_a_seed_may_be_zero(given, seeded):
+    assert profiles.settings("demo", "quick", given, seeded)[1] == given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": -1}, "seed has -1; a seed from 0 to"),
+        ({"seeds": [0, -1]}, "seeds has -1; a seed from 0 to"),
+        ({"first_seed": 2**32}, f"first_seed has {2**32}; a seed from 0 to"),
+        ({"seeds": [1, 2, 1]}, "seeds = [1, 2, 1]; seeds that are distinct"),
+        ({"seeds": [0.0]}, "seeds[0] = 0.0; an integer"),
+        ({"num_seeds": 0}, "num_seeds = 0; a positive"),  # a number of seeds is no seed
+        ({"seed": 10**400}, "seed = 1000"),
+        ({"rates": [10**400]}, "rates[0] = 1000"),
+        ({"extra": [float("nan")]}, "extra is nan; a finite number"),
+        ({"extra": [{}]}, "extra is {}; a number"),
+        ({"mode": object}, "mode: a type cannot be recorded"),
+    ],
+)
+def test_a_seed_is_none_that_a_generator_would_change(given, message, seeded):
+    """JAX takes 2**32 for 0: the same run twice, counted as two."""
+    with pytest.raises(ValueError) as caught:
+        profiles.settings("demo", "quick", given, seeded)
+    assert str(caught.value).startswith(f"parameter: {message}")
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("name", "profile", "message"),
     [
@@ -183,6 +230,10 @@ def test_an_unknown_notebook_or_profile_is_named(name, profile, message, book):
         ("demo: {profile: quick}", "'profile' cannot name a setting"),
         ("demo: {h: {a: 1}}", "demo: h is {'a': 1}"),
         ("demo: {h: ", "not YAML"),
+        ("demo: {h: 1, h: 2}", "'h' stands twice"),
+        ("demo: {h: 1}\ndemo: {h: 2}", "'demo' stands twice"),
+        ("demo: {h: no}", "demo: h is no; true, false or another word"),
+        ("demo: {h: [On]}", "demo: h is On; true, false"),
     ],
 )
 def test_a_bad_profile_is_named(content, message, book):
@@ -197,9 +248,55 @@ def test_exponents_are_numbers(text):
     assert profiles.load_yaml(f"h: {text}") == {"h": 0.001}
 
 
-@pytest.mark.parametrize("text", ["1e-3x", "e3", "v1e"])
-def test_words_with_an_e_are_words(text):
+@pytest.mark.parametrize(
+    "text",
+    "1e-3x e3 v1e 1:30 190:20:30.5 0x10 0o17 0b11 2024-01-01 1__0 _1 1_ yes no On OFF 1,000 1.2.3"
+    " << = inf nan".split(),
+)
+def test_what_means_no_number_and_no_boolean_to_everybody_is_text(text):
     assert profiles.load_yaml(f"h: {text}") == {"h": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("007", 7),
+        ("010", 10),
+        ("-012", -12),
+        ("018", 18),
+        ("0", 0),
+        ("1_000", 1000),
+        ("00.5", 0.5),
+        ("1.", 1.0),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+    ],
+)
+def test_numbers_are_decimal_whatever_yaml_s_versions_say(text, value):
+    read = profiles.load_yaml(f"[{text}]")[0]
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{a: 1, b: 2, a: 3}", "'a' stands twice (line 1, column 14)"),
+        ("a: {b: 1, b: 1}", "'b' stands twice"),
+        ("[&a 1, *a]", "no *alias here"),
+        ("&a [*a]", "no *alias here"),
+        ("!!python/name:os.system x", "could not determine a constructor"),
+        ("!!timestamp x", "could not determine a constructor"),
+        ("a: 1\n---\nb: 1", "expected a single document"),
+        ("[" * 5000, ""),
+        ("9" * 5000, "4300"),
+    ],
+)
+def test_yaml_that_would_be_misread_is_refused_in_one_line(text, message):
+    with pytest.raises(ValueError) as caught:
+        profiles.load_yaml(text)
+    said = str(caught.value)
+    assert said.startswith("not YAML: ") and message in said and "\n" not in said
 
 
 @pytest.mark.parametrize(
@@ -210,6 +307,10 @@ def test_words_with_an_e_are_words(text):
         ("num_seeds = None", "num_seeds = 5", "num_seeds must be None"),
         ('tags=["parameters"]', "", 'one cell `# %% tags=["parameters"]` is wanted, not 0'),
         ("mode = None", "print()", "may only assign"),
+        ("mode = None", "mode = other = None", "may only assign"),
+        ("mode = None", "mode = ", "the parameters cell is no Python"),
+        ("mode = None", "mode = range(3)", "its parameter mode must be a literal"),
+        ("mode = None", "mode = None\nmode = None", "assigns mode twice"),
     ],
 )
 def test_a_parameters_cell_that_differs_from_the_profile_is_refused(old, new, message, book):
@@ -235,6 +336,60 @@ def test_a_header_says_what_a_notebook_needs(book):
         assert message in str(caught.value)
     source.write_text(SOURCE.replace("{needs: []}", "{gpu: true}"))
     assert profiles.header(source) == ([], True)
+
+
+HEADER, BODY = SOURCE[: SOURCE.index("\n\n")], SOURCE[SOURCE.index("\n\n") :]
+assert HEADER.endswith("# ---")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "\ufeff{}",
+        "#!/usr/bin/env python3\n{}",
+        "# -*- coding: utf-8 -*-\n{}",
+        "\n{}",
+        "\n \n\n{}",
+        "# Copyright of whoever\n#\n{}",
+        "\ufeff#!/usr/bin/python\n# coding: utf-8\n\n{}",
+    ],
+)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_header_is_not_lost_behind_what_editors_put_before_it(header, ends, book):
+    source = book / "notebooks" / "demo.py"
+    wanted = HEADER.replace("{needs: []}", "{needs: [reader], gpu: true}")
+    content = header.format(wanted).replace("\n", ends) + BODY
+    source.write_bytes(content.encode())
+    assert profiles.header(source) == (["reader"], True)
+    assert list(profiles.parameters(source)) == ["profile", "num_seeds", "rates", "mode"]
+    assert "page.py" in keys.key(book, "quick", "demo")["page"]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("# ---\n# ddbook: {gpu: true}\n", "its header has no last line"),
+        ("# ---\n# ddbook:\n# gpu: true\n# ---\n", "one entry such as ddbook: {gpu: true}"),
+        ("# ---\n# ddbook: {}\n# jupyter: {ddbook: {}}\n# ---\n", "one entry such as ddbook"),
+        ("# ---\n# ddbook: {gpu: true, gpu: false}\n# ---\n", "its header is not YAML: 'gpu' st"),
+        ("# ---\n# ddbook: {gpu: yes}\n# ---\n", "gpu: true, not {'gpu': 'yes'}"),
+        ("# ---\n# [ddbook]\n# ---\n", "names and values, not ['ddbook']"),
+    ],
+)
+def test_a_header_that_says_nothing_is_named(header, message, book):
+    source = book / "notebooks" / "demo.py"
+    source.write_text(header + BODY)
+    with pytest.raises(ValueError) as caught:
+        profiles.header(source)
+    assert str(caught.value).startswith("demo.py: ") and message in str(caught.value)
+
+
+def test_a_header_without_a_blank_after_the_sign_is_read(book):
+    source = book / "notebooks" / "demo.py"
+    source.write_text("#---\n#ddbook:\n#  gpu: true\n#---\n" + BODY)
+    assert profiles.header(source) == ([], True)
+    source.write_text(BODY)
+    assert profiles.header(source) == ([], False)
 
 
 NOTEBOOKS = sorted(places.sources(ROOT))
@@ -354,6 +509,44 @@ def test_what_changed_is_named(book, monkeypatch):
 )
 def test_a_run_on_real_data_stands_where_the_data_has_gone(was, now, stale):
     assert len(keys.reasons({"data": was}, {"data": now})) == stale
+
+
+@pytest.fixture
+def two_datasets(book, monkeypatch):
+    """The book, its `demo` with two datasets; and what is at hand of each, to be changed."""
+    section = {**SECTION, "dataset": "mnist", "image_dataset": "cifar10"}
+    content = json.dumps({"demo": section, "reader": SECTION})
+    (book / "profiles" / "quick.yaml").write_text(content)
+    added = "mode = None\ndataset = None\nimage_dataset = None"
+    (book / "notebooks" / "demo.py").write_text(SOURCE.replace("mode = None", added))
+    there = {"mnist": "00", "cifar10": "absent"}
+    monkeypatch.setattr("ddlib.data.fingerprint", lambda name: there[name])
+    return SimpleNamespace(root=book, there=there)
+
+
+def test_a_key_holds_every_dataset(two_datasets):
+    root, there = two_datasets.root, two_datasets.there
+    before = keys.key(root, "quick", "demo")
+    assert before["data"] == {"mnist": "00", "cifar10": "absent"}
+    there["cifar10"] = "11"
+    after = keys.key(root, "quick", "demo")
+    assert keys.reasons(before, after) == ["data: cifar10"]
+    there["mnist"] = "absent"
+    assert keys.reasons(after, keys.key(root, "quick", "demo")) == []  # it was real, and is gone
+    there["cifar10"] = "22"
+    assert keys.reasons(after, keys.key(root, "quick", "demo")) == ["data: cifar10"]
+    # a key of one dataset is its checksum alone, as it was when there could be but one
+    assert keys.data_fingerprint({"dataset": "mnist"}) == "absent"
+    assert keys.data_fingerprint({"dataset": "cifar10", "image_dataset": "cifar10"}) == "22"
+    assert keys.data_fingerprint({"dataset": None, "num_seeds": 1}) is None
+    assert keys.reasons({**after, "data": "00"}, after) == ["data changed"]
+
+
+@pytest.mark.parametrize("setting", ["dataset", "image_dataset", "datasets", "eval_datasets"])
+def test_every_unknown_dataset_is_named_before_anything_starts(setting, book):
+    for given in ("cifar-10", ["mnist", "cifar-10"], ["mnist", 3]):
+        with pytest.raises(ValueError, match=rf"parameter: {setting}(\[1\])? = .*one of cifar10, "):
+            keys.data_fingerprint({setting: given})
 
 
 def test_many_changes_are_counted_and_the_longest_run_goes_first(book):
@@ -553,7 +746,17 @@ def test_every_method_has_a_colour_of_its_own():
         (["demo", "-p", "num_seeds", ".nan"], "error: parameter: num_seeds = nan; an integer"),
         (["demo", "-p", "num_seeds"], "error: -p wants a name and a value"),
         (["demo", "-p", "mode", "a", "-p", "mode", "b"], "error: parameter: mode is given twice"),
-        (["demo", "-p", "mode", "{"], "error: not YAML"),
+        (["demo", "-p", "mode", "{"], "error: parameter: mode: not YAML"),
+        (["demo", "-p", "mode", "~"], "error: parameter: mode has no value"),
+        (["demo", "-p", "mode", ""], "error: parameter: mode has no value"),
+        (["demo", "-pmode"], "error: parameter: mode has no value"),
+        (["demo", "-p", "num_seeds", "1:30"], "error: parameter: num_seeds = '1:30'; an integer"),
+        (["demo", "-p", "num_seeds", "0x1"], "error: parameter: num_seeds = '0x1'; an integer"),
+        (["demo", "-p", "rates", "[1e999]"], "error: parameter: rates[0] = inf; a finite"),
+        (
+            ["demo", "-p", "mode", "yes", "-p", "num_seeds", "on"],
+            "error: parameter: num_seeds = 'on'",
+        ),
     ],
 )
 def test_the_command_line_refuses_before_anything_starts(arguments, message, book, capsys):

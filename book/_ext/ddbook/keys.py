@@ -69,13 +69,24 @@ def expected_seconds(root: Path, profile: str, name: str) -> float:
     return 0.0
 
 
-def data_fingerprint(settings: Mapping[str, Any]) -> str | None:
-    """Return the checksum of the data that the settings name, "absent", or None if they don't."""
-    if settings.get("dataset") is None:
+def data_fingerprint(settings: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """Return the checksum of the data that the settings name, "absent", or None if they don't.
+
+    Of several datasets, the checksums by the datasets' names. `ValueError` names a setting whose
+    dataset there is not.
+    """
+    named = profiles.datasets(settings)
+    if not named:
         return None
     from ddlib import data
 
-    return data.fingerprint(settings["dataset"])
+    found = {}
+    for setting, name in named.items():
+        try:
+            found[name] = data.fingerprint(name)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"parameter: {setting} = {name!r}; {error}") from error
+    return found if len(found) > 1 else found.popitem()[1]
 
 
 def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
@@ -89,10 +100,12 @@ def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
     found = []
     for part, now in current.items():
         was = recorded.get(part)
-        if was == now or (part == "data" and now == "absent" and was not in (None, "absent")):
-            continue  # a run on real data stands, also where the data has gone since
+        if _stands(part, was, now):
+            continue
         if isinstance(was, Mapping) and isinstance(now, Mapping):
-            changed = [k for k in {**was, **now} if was.get(k) != now.get(k)]
+            changed = [k for k in {**was, **now} if not _stands(part, was.get(k), now.get(k))]
+            if not changed:
+                continue
             if part == "settings" and len(changed) <= FEW:
                 changed = [f"{k} was {was.get(k)}, is {now.get(k)}" for k in changed]
             more = f" and {len(changed) - FEW} more" if len(changed) > FEW else ""
@@ -100,6 +113,13 @@ def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
         else:
             found.append(f"{part} changed")
     return found
+
+
+def _stands(part: str, was: Any, now: Any) -> bool:
+    if part == "data" and now == "absent":
+        # a run on real data stands, also where the data has gone since
+        return isinstance(was, str)
+    return bool(was == now)
 
 
 def stale(
@@ -164,7 +184,7 @@ def _read(path: Path) -> bytes:
 @functools.cache
 def _code(path: Path) -> str:
     """Digest what Python code does: comments, docstrings and layout are not part of it."""
-    text = path.read_text(encoding="utf-8")
+    text = profiles.text(path)
     try:
         tree = ast.parse(text)
     except SyntaxError:  # the notebook that imports it will say so
@@ -200,7 +220,7 @@ def _package(folder: Path, source: Path) -> dict[str, str]:
 def _imports(path: Path, package: str, modules: Iterable[str]) -> set[str]:
     """Return which of a package's `modules` the file at `path` imports, anywhere in it."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(profiles.text(path))
     except SyntaxError:  # an IPython magic, say: then anything may be imported
         return set(modules)
     names: set[str] = set()

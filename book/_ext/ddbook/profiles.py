@@ -1,7 +1,9 @@
 """Profiles: the scales at which a notebook runs, and the check of what one may change.
 
 `profiles/<profile>.yaml` maps each notebook to its settings. The value there is also the type:
-an override must be of the same kind, finite, and positive where the profile's value is.
+an override must be of the same kind, finite, and positive where the profile's value is. Two kinds
+of settings are known by their names: datasets (`dataset`, `image_dataset`) and seeds (`seed`,
+`seeds`, `first_seed`, but not `num_seeds`).
 """
 
 from __future__ import annotations
@@ -14,34 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ddbook import places
 from ddlib.claims import PROFILES
+from ddlib.results import load_yaml as load_yaml
 from ddlib.results import plain
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text; here it is the number that everybody means."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def load_yaml(text: str) -> Any:
-    """Read YAML with 1e-3 as a number; `ValueError` when it is not YAML.
-
-    >>> load_yaml("rates: [1e-3, 0.1]")
-    {'rates': [0.001, 0.1]}
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not YAML: {error}") from error
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:
@@ -113,25 +91,73 @@ def settings(
         if key not in section:
             raise ValueError(f"parameter: {name} has no {suggestion(key, section)}")
         if given is not None:
-            result[key] = _like(key, plain(given), section[key])
+            result[key] = _like(key, _plain(key, given), section[key], signed=_is_seed(key))
+            if _is_seed(key):
+                _check_seeds(key, result[key])
     return result, {key: value for key, value in result.items() if value != section[key]}
+
+
+def _plain(key: str, given: Any) -> Any:
+    try:
+        return plain(given)
+    except ValueError as error:
+        raise ValueError(f"parameter: {key}: {error}") from error
 
 
 def _check_kind(at: str, value: Any) -> None:
     if isinstance(value, list):
         for item in value:
             _check_kind(at, item)
+    elif isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+        raise ValueError(f"{at} is {value}; true, false or another word would do")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{at} is {value}; a finite number would do")
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"{at} is {value!r}; a number, boolean, text or a list of these would do")
 
 
-def _like(key: str, given: Any, model: Any) -> Any:
+def datasets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of the datasets that the settings name, by the settings' own names.
+
+    They are the settings called `dataset` or `…_dataset`; None is none, a list is several.
+
+    >>> datasets({"dataset": "mnist", "image_dataset": ["cifar10", "shapes"], "num_seeds": 2})
+    {'dataset': 'mnist', 'image_dataset[0]': 'cifar10', 'image_dataset[1]': 'shapes'}
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not re.fullmatch(r"(.*_)?datasets?", key):
+            continue
+        if isinstance(value, list):
+            found |= {f"{key}[{i}]": item for i, item in enumerate(value)}
+        elif value is not None:
+            found[key] = value
+    return found
+
+
+def _is_seed(key: str) -> bool:
+    return re.fullmatch(r"(.*_)?seeds?", key) is not None and not key.startswith("num_")
+
+
+def _check_seeds(key: str, given: Any) -> None:
+    """Raise `ValueError` unless each seed is one that all generators know, and they are distinct.
+
+    JAX drops what is above 32 bits: 0 and 2**32 would be the same run.
+    """
+    seeds = given if isinstance(given, list) else [given]
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"parameter: {key} has {seed}; a seed from 0 to 2**32 - 1 would do")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"parameter: {key} = {given!r}; seeds that are distinct would do")
+
+
+def _like(key: str, given: Any, model: Any, signed: bool = False) -> Any:
     """Return `given` as the kind of thing that `model`, the profile's value, is."""
 
     def wrong(wanted: str) -> ValueError:
-        return ValueError(f"parameter: {key} = {given!r}; {wanted} such as {model!r} would do")
+        shown = f"{given!r}" if len(f"{given!r}") < 60 else f"{given!r:.57}..."
+        return ValueError(f"parameter: {key} = {shown}; {wanted} such as {model!r} would do")
 
     if isinstance(model, bool):
         if not isinstance(given, bool):
@@ -141,9 +167,11 @@ def _like(key: str, given: Any, model: Any) -> Any:
         integer = isinstance(model, int)
         if isinstance(given, bool) or not isinstance(given, int if integer else (int, float)):
             raise wrong("an integer" if integer else "a number")
+        if isinstance(given, int) and abs(given) >= 2**63:
+            raise wrong("an integer of at most 64 bits")
         if not math.isfinite(given):
             raise wrong("a finite number")
-        if model > 0 and given <= 0:
+        if model > 0 and given <= 0 and not signed:
             raise wrong("a positive number")
         return given if integer else float(given)
     if isinstance(model, str):
@@ -154,8 +182,10 @@ def _like(key: str, given: Any, model: Any) -> Any:
         if not isinstance(given, list) or not given:
             raise wrong("a list")
         if not model:
+            _check_kind(f"parameter: {key}", given)
             return given
-        return [_like(f"{key}[{i}]", item, _strictest(model)) for i, item in enumerate(given)]
+        like = _strictest(model)
+        return [_like(f"{key}[{i}]", item, like, signed) for i, item in enumerate(given)]
     _check_kind(f"parameter: {key}", given)
     return given
 
@@ -187,16 +217,18 @@ def header(source: Path) -> Header:
     `needs` are the notebooks that run first; `gpu` asks for a GPU where there is one (without it
     the notebook runs on the CPU: on small games a GPU's launches cost more than they save).
     """
-    lines = source.read_text(encoding="utf-8").splitlines()
-    found: Any = {}
-    if lines and lines[0].strip() == "# ---":
-        end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "# ---"), 0)
-        content = load_yaml("\n".join(line.removeprefix("#")[1:] for line in lines[1:end])) or {}
-        found = content.get("jupyter", {}).get("ddbook", content.get("ddbook", {}))
+    content = _header(source)
+    parts = (content, content.get("jupyter"))
+    held = [part["ddbook"] for part in parts if isinstance(part, dict) and "ddbook" in part]
+    found = held[0] if held else {}
+    if len(held) > 1 or not isinstance(found, dict):
+        raise ValueError(
+            f"{source.name}: one entry such as ddbook: {{gpu: true}} is wanted, not {held}"
+        )
     needs, gpu = found.get("needs", []), found.get("gpu", False)
     if unknown := set(found) - {"needs", "gpu"}:
         raise ValueError(
-            f"{source.name}: ddbook has no {suggestion(unknown.pop(), Header._fields)}"
+            f"{source.name}: ddbook has no {suggestion(str(unknown.pop()), Header._fields)}"
         )
     if not isinstance(needs, list) or not isinstance(gpu, bool):
         raise ValueError(f"{source.name}: ddbook wants needs: [names] and gpu: true, not {found}")
@@ -207,21 +239,63 @@ def header(source: Path) -> Header:
     return Header(needs, gpu)
 
 
+def _header(source: Path) -> dict[Any, Any]:
+    """Return what the comment between the first two lines `# ---` says, before any cell or code.
+
+    A byte-order mark, `#!`, an encoding, blank lines and other comments may stand before it.
+    """
+    lines: list[str] = []
+    for line in text(source).splitlines():
+        if line.startswith("# %%") or not (line.startswith("#") or not line.strip()):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
+    marks = [i for i, line in enumerate(lines) if line == "---"]
+    if not marks:
+        return {}
+    if len(marks) == 1:
+        raise ValueError(f"{source.name}: its header has no last line, # ---")
+    try:
+        content = load_yaml("\n".join(lines[marks[0] + 1 : marks[1]]))
+    except ValueError as error:
+        raise ValueError(f"{source.name}: its header is {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{source.name}: its header wants names and values, not {content!r}")
+    return content
+
+
+def text(source: Path) -> str:
+    """Return a source's text, without the byte-order mark that some editors write."""
+    try:
+        return source.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from error
+
+
 def parameters(source: Path) -> dict[str, Any]:
     """Return the names and defaults that a source's parameters cell assigns, in order."""
-    text = source.read_text(encoding="utf-8")
-    cells = re.split(r"(?m)^# %%", text)[1:]
+    cells = re.split(r"(?m)^# %%", text(source))[1:]
     tagged = [c for c in cells if re.match(r'[^\n]*tags=\[[^\n\]]*"parameters"', c)]
     if len(tagged) != 1:
         raise ValueError(
             f'{source.name}: one cell `# %% tags=["parameters"]` is wanted, not {len(tagged)}'
         )
     found: dict[str, Any] = {}
-    for statement in ast.parse(tagged[0].split("\n", 1)[1]).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(target, ast.Name) or not isinstance(statement, ast.Assign):
+    try:
+        statements = ast.parse(tagged[0].partition("\n")[2]).body
+    except SyntaxError as error:
+        raise ValueError(f"{source.name}: the parameters cell is no Python ({error})") from error
+    for statement in statements:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if [type(target) for target in targets] != [ast.Name]:
             raise ValueError(f"{source.name}: the parameters cell may only assign, `name = value`")
-        found[target.id] = ast.literal_eval(statement.value)
+        assert isinstance(statement, ast.Assign) and isinstance(targets[0], ast.Name)
+        name = targets[0].id
+        if name in found:
+            raise ValueError(f"{source.name}: the parameters cell assigns {name} twice")
+        try:
+            found[name] = ast.literal_eval(statement.value)
+        except ValueError as error:
+            raise ValueError(f"{source.name}: its parameter {name} must be a literal") from error
     return found
 
 

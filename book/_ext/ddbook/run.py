@@ -358,7 +358,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             word = f"--parameter={key}={value}"
         words.append(word)
     parser = argparse.ArgumentParser(
-        prog="python -m ddbook.run", description="Run one notebook with a profile's settings."
+        prog="python -m ddbook.run",
+        description="Run one notebook with a profile's settings.",
+        allow_abbrev=False,
     )
     parser.add_argument("name", help="a notebook: notebooks/<name>.py")
     parser.add_argument("--profile", default="quick", help="quick, standard or paper")
@@ -384,7 +386,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for key, _, value in pairs:
             if key in overrides:
                 raise ValueError(f"parameter: {key} is given twice")
-            overrides[key] = profiles.load_yaml(value)
+            try:
+                overrides[key] = profiles.load_yaml(value)
+            except ValueError as error:
+                raise ValueError(f"parameter: {key}: {error}") from error
+            if overrides[key] is None:  # it would stand for the profile's value
+                raise ValueError(f"parameter: {key} has no value")
         if options.check:
             check(options.name, options.profile, overrides, places.root())
         else:
