@@ -32,17 +32,75 @@ def check_step_size(name: str, value: Any, *, zero: bool = False) -> None:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
-def check_inexact(name: str, tree: Any) -> None:
-    """Raise unless every leaf holds floating-point or complex numbers.
+def check_inexact(name: str, tree: Any, *, real: bool = False) -> None:
+    """Raise unless there are leaves and every one holds floating-point (or complex) numbers.
 
     An integer cannot move by a fraction: cast to its type, every step size below 1 would be 0.
     """
-    for leaf in jax.tree.leaves(tree):
-        dtype = jnp.result_type(leaf)
+    wanted = "floating-point numbers" if real else "floating-point or complex numbers"
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{name} must hold at least one array, got none")
+    for leaf in leaves:
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError as error:
+            raise ValueError(f"{name} must hold {wanted}, got {leaf!r}") from error
         if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(
-                f"{name} must hold floating-point or complex numbers, got {dtype}: write 1.0 for 1"
-            )
+            raise ValueError(f"{name} must hold {wanted}, got {dtype}: write 1.0 for 1")
+        if real and jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"{name} must hold real {wanted}, got {dtype}")
+
+
+def check_scalar(name: str, fn: Any, *arguments: Any, holomorphic: bool = False) -> None:
+    """Raise unless fn(*arguments) is one real number or, with `holomorphic`, a complex one."""
+    found = jax.eval_shape(fn, *arguments)
+    if not hasattr(found, "shape") or found.shape != ():
+        raise ValueError(f"{name} must return a scalar, got {found}")
+    if holomorphic and not jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name} must be holomorphic on complex parameters, got a real one ({found.dtype}): "
+            "take the real and imaginary parts as parameters"
+        )
+    if not holomorphic and not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{name} must return a real number, got {found.dtype}")
+
+
+def check_players(name: str, value: Any) -> None:
+    """Raise unless `value` has the two entries phi and theta."""
+    if getattr(value, "_fields", None) != ("phi", "theta"):
+        raise ValueError(
+            f"{name} must be ddlib.games.Players(phi=…, theta=…), got {type(value).__name__}"
+        )
+
+
+def check_rates(rates: Any, *, zero: bool = True) -> None:
+    """Raise unless `rates` are two finite learning-rate factors, zero or positive."""
+    check_players("rates", rates)
+    check_step_size("rates.phi", rates.phi, zero=zero)
+    check_step_size("rates.theta", rates.theta, zero=zero)
+
+
+def like(tree: Any, template: Any) -> Any:
+    """The tree with every leaf in the precision of the template's; complex where it is complex.
+
+    The one policy for dtypes: a function of a state gives back the state's. A rate or a coefficient
+    in double precision must not turn a state of single precision into one of double.
+    """
+
+    def leaf(x: Any, to: Any) -> Any:
+        dtype, x = jnp.result_type(to), jnp.asarray(x)
+        if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            dtype = jnp.result_type(dtype, jnp.complex64)
+        return x if x.dtype == dtype else x.astype(dtype)
+
+    return jax.tree.map(leaf, tree, template)
+
+
+def at_least_single(x: Any) -> Any:
+    """An array of half precision in single, others as they are: LAPACK knows no halves."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.result_type(x.dtype, jnp.float32))
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> None:

@@ -24,9 +24,17 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ddlib import taylor
-from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
+from ddlib._check import (
+    check_count,
+    check_inexact,
+    check_rates,
+    check_step_size,
+    is_concrete,
+    like,
+)
+from ddlib.frozen import thaw
 from ddlib.games import Field, Players, check_players
-from ddlib.methods import ImplicitStep, Step, _check_rates
+from ddlib.methods import ImplicitStep, Step
 
 
 def _logarithm_weights(num_steps: int) -> np.ndarray:
@@ -204,9 +212,7 @@ def published_drift(
     >>> [float(x) for x in drift(Players(2.0, 1.0))]  # outward: +½ y
     [1.0, 0.5]
     """
-    _check_rates(rates)
-    check_step_size("rates.phi", rates.phi)
-    check_step_size("rates.theta", rates.theta)
+    check_rates(rates, zero=False)
     check_players("num_updates", num_updates)
     check_count("num_updates.phi", num_updates.phi)
     check_count("num_updates.theta", num_updates.theta)
@@ -221,9 +227,12 @@ def published_drift(
     m, k = num_updates
     seen = 1.0 if method == "simultaneous" else 1 - 2 * alpha / lam
 
+    field = thaw(field)
+
     def drift(y: Players) -> Players:
-        y = jax.tree.map(jnp.asarray, y)
         check_players("y", y)
+        check_inexact("y", y)
+        y = jax.tree.map(jnp.asarray, y)
         f, g = field(y)
         rest = jax.tree.map(jnp.zeros_like, y)
         by_phi = jax.jvp(field, (y,), (rest._replace(phi=f),))[1]  # f∇φf and f∇φg
@@ -232,9 +241,10 @@ def published_drift(
         def mix(rate: Any, a: Any, first: PyTree, b: Any, second: PyTree) -> PyTree:
             return jax.tree.map(lambda x, z: -rate / 2 * (a * x + b * z), first, second)
 
-        return Players(
+        found = Players(
             phi=mix(alpha, 1 / m, by_phi.phi, 1, by_theta.phi),
             theta=mix(lam, seen, by_phi.theta, 1 / k, by_theta.theta),
         )
+        return like(found, y)
 
     return drift

@@ -16,8 +16,25 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PyTree
 
-from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
-from ddlib.curvature import gradient, hessian, hvp, matrix_function
+from ddlib._check import (
+    at_least_single,
+    check_count,
+    check_inexact,
+    check_scalar,
+    check_step_size,
+    is_concrete,
+    like,
+)
+from ddlib.curvature import (
+    gradient,
+    hessian,
+    hvp,
+    matrix_function,
+    spectral_sum,
+    symmetric,
+    unravel_like,
+)
+from ddlib.frozen import thaw
 from ddlib.games import Field
 
 
@@ -38,18 +55,20 @@ def integrate(
     Args:
       field: autonomous field on pytrees of real or complex arrays.
       y0: the state at ts[0].
-      ts: increasing times, at least two; taken in the precision of y0.
+      ts: increasing times, at least two. Only their distances from the first matter, which are
+        taken in the precision of y0.
       rtol, atol: tolerances of the controller; by default 1e-11 and 1e-13 in float64, 1e-6 and
-        1e-8 in float32.
+        1e-8 in float32. Half precision is integrated in single and given back in half.
       max_steps: steps after which the integration gives up.
 
     Returns:
-      A pytree like y0 with a leading axis len(ts). Times that were not reached, because the
-      solution blew up or max_steps ran out, hold non-finite
-      numbers: divergence is data.
+      A pytree like y0, leaf by leaf in its dtype, with a leading axis len(ts). Times that were not
+      reached, because the solution blew up or max_steps ran out, hold non-finite numbers:
+      divergence is data.
 
     Raises:
-      ValueError: times that are not increasing and finite, negative tolerances, an integer y0.
+      ValueError: times that are not increasing and finite, or meet in the precision of y0; negative
+        tolerances; an integer y0; a field with complex values on a real one.
 
     >>> ys = integrate(lambda y: -y, jnp.array(1.0), jnp.array([0.0, 1.0]))
     >>> round(float(ys[-1]), 4)
@@ -102,17 +121,38 @@ def distances(path: PyTree, other: PyTree) -> Float[Array, " t"]:
 def _check_integration(
     y0: PyTree, ts: Any, rtol: float | None, atol: float | None, max_steps: int
 ) -> None:
-    if is_concrete(ts):
-        times = np.asarray(ts, dtype=float)
-        if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
-            raise ValueError(f"ts must hold at least two increasing times, got {ts!r}")
-        if not np.all(np.isfinite(times)):
-            raise ValueError(f"ts must be finite, got {ts!r}")
     check_inexact("y0", y0)
     check_count("max_steps", max_steps)
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance is not None:
             check_step_size(name, tolerance, zero=True)
+    if not is_concrete(ts):
+        return
+    times = np.asarray(ts, dtype=float)
+    if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
+        raise ValueError(f"ts must hold at least two increasing times, got {ts!r}")
+    if not np.all(np.isfinite(times)):
+        raise ValueError(f"ts must be finite, got {ts!r}")
+    precision = _working(y0)
+    passed = np.asarray(_passed(ts), precision)
+    if not np.all(np.diff(passed) > 0) or not np.all(np.isfinite(passed)):
+        raise ValueError(
+            f"ts must increase in the precision of y0 ({precision}), in which some of these meet "
+            f"or leave its range: got {ts!r}; give y0 in double precision, or integrate in parts"
+        )
+
+
+def _working(y0: PyTree) -> Any:
+    """The real dtype in which the solver works: that of y0, single precision at least."""
+    dtype = jnp.result_type(*(jnp.result_type(x) for x in jax.tree.leaves(y0)), jnp.float32)
+    return jnp.finfo(dtype).dtype
+
+
+def _passed(ts: Any) -> Any:
+    """The times from the first on: differences keep what large times would round away."""
+    if is_concrete(ts):
+        ts = np.asarray(ts, dtype=float)
+    return ts - ts[0]
 
 
 def _solve(
@@ -125,9 +165,10 @@ def _solve(
     max_steps: int,
 ) -> PyTree:
     y0 = jax.tree.map(jnp.asarray, y0)
-    precision = jnp.finfo(jnp.result_type(*jax.tree.leaves(y0)))
-    double = precision.bits == 64
-    ts = jnp.asarray(ts, precision.dtype)
+    precision = _working(y0)
+    wide = jax.tree.map(lambda x: x.astype(jnp.result_type(x.dtype, precision)), y0)
+    double = jnp.finfo(precision).bits == 64
+    ts = jnp.asarray(_passed(ts), precision)
     controller = diffrax.ClipStepSizeController(  # interpolating would cost two digits
         diffrax.PIDController(
             rtol=rtol if rtol is not None else (1e-11 if double else 1e-6),
@@ -135,43 +176,48 @@ def _solve(
         ),
         step_ts=ts,
     )
+
+    def slope(t: Any, parts: PyTree, args: Any) -> PyTree:
+        return _to_parts(field(_from_parts(parts, wide)), wide)
+
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, parts, args: _to_parts(field(_from_parts(parts, y0)), y0)),
+        diffrax.ODETerm(slope),
         solver,
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
-        y0=_to_parts(y0, y0),
+        y0=_to_parts(wide, wide),
         saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=controller,
         max_steps=max_steps,
         throw=False,
     )
     assert solution.ys is not None
-    return jax.vmap(lambda parts: _from_parts(parts, y0))(solution.ys)
+    found = jax.vmap(lambda parts: _from_parts(parts, wide))(solution.ys)
+    return jax.tree.map(lambda x, given: x.astype(given.dtype), found, y0)
 
 
-def _to_parts(y: PyTree, like: PyTree) -> PyTree:
+def _to_parts(y: PyTree, template: PyTree) -> PyTree:
     """Complex leaves as (real, imaginary) pairs, so that the solver works in real numbers."""
 
-    def leaf(x: Array, template: Array) -> Array:
-        if jnp.iscomplexobj(template):
-            return jnp.stack([jnp.real(x), jnp.imag(x)])
+    def leaf(x: Array, to: Array) -> Array:
+        if jnp.iscomplexobj(to):
+            return jnp.stack([jnp.real(x), jnp.imag(x)]).astype(jnp.finfo(to.dtype).dtype)
         if jnp.iscomplexobj(x):
             raise ValueError(
                 "field has complex values on a real y0: give y0 a complex dtype, such as "
                 "jax.tree.map(lambda x: x.astype(complex), y0)"
             )
-        return x
+        return jnp.asarray(x).astype(to.dtype)
 
-    return jax.tree.map(leaf, y, like)
+    return jax.tree.map(leaf, y, template)
 
 
-def _from_parts(parts: PyTree, like: PyTree) -> PyTree:
+def _from_parts(parts: PyTree, template: PyTree) -> PyTree:
     return jax.tree.map(
-        lambda x, template: jax.lax.complex(x[0], x[1]) if jnp.iscomplexobj(template) else x,
+        lambda x, to: jax.lax.complex(x[0], x[1]) if jnp.iscomplexobj(to) else x,
         parts,
-        like,
+        template,
     )
 
 
@@ -184,6 +230,7 @@ def ngf_alpha(z: Array) -> Array:
     >>> ngf_alpha(jnp.array([0.5, 3.0])).tolist()
     [-1.0, -1.0]
     """
+    check_inexact("z", z)
     return -jnp.ones_like(jnp.asarray(z))
 
 
@@ -193,6 +240,7 @@ def igr_alpha(z: Array) -> Array:
     >>> igr_alpha(jnp.array(1.0)).item()
     -1.5
     """
+    check_inexact("z", z)
     return -(1 + jnp.asarray(z) / 2)
 
 
@@ -202,6 +250,7 @@ def positive_alpha(z: Array) -> Array:
     >>> positive_alpha(jnp.array([0.5, 3.0])).tolist()
     [1.0, 1.0]
     """
+    check_inexact("z", z)
     return jnp.ones_like(jnp.asarray(z))
 
 
@@ -220,6 +269,7 @@ def series_alpha(order: int) -> Alpha:
     check_count("order", order, least=0)
 
     def alpha(z: Array) -> Array:
+        check_inexact("z", z)
         z = jnp.asarray(z)
         total = -jnp.ones_like(z) / (order + 1)
         for p in range(order - 1, -1, -1):
@@ -282,13 +332,16 @@ def continued_alpha(z: Array) -> Array:
 def _log_alpha(z: Array, log: Callable[[Array], Array]) -> Array:
     """log(1 − z)/z with a branch of the logarithm that is real on (0, ∞)."""
     z = jnp.asarray(z)
+    check_inexact("z", z)
     z = z.astype(jnp.result_type(z.dtype, jnp.complex64))
     precision = jnp.finfo(z.dtype).eps
     # Below this the series to z⁷ is exact to rounding, above it the logarithm is.
     near = jnp.abs(z) < precision ** (1 / 8) / 4
-    safe = jnp.where(near, 0.5, z)
+    at_one = z == 1
+    safe = jnp.where(near | at_one, 0.5, z)
     series = series_alpha(7)(jnp.where(near, z, 0))
-    return jnp.where(near, series, log(1 - safe) / safe)
+    found = jnp.where(near, series, log(1 - safe) / safe)
+    return jnp.where(at_one, jnp.asarray(-jnp.inf, z.dtype), found)
 
 
 def spectral_field(
@@ -337,38 +390,27 @@ def spectral_field(
         raise ValueError(f"num_chunks={num_chunks} wants num_matvecs, and scan=False")
     whole = loss if batch is None else lambda y: loss(y, batch)
 
-    def weigh(values: Array, parts: Array) -> Array:
-        """α(hλ)·part, with 0 where the gradient has no part and α is infinite."""
+    def weigh(values: Array) -> Array:
+        """α(hλ), by eigenvalues sorted as α is promised them."""
         order = jnp.argsort(-values.real)
-        weights = alpha(h * values[order])[jnp.argsort(order)]
-        return jnp.where(jnp.isfinite(weights) | (parts != 0), weights, 0) * parts
+        return alpha(like(h, values.real) * values[order])[jnp.argsort(order)]
 
     def field(y: PyTree) -> PyTree:
         y = jax.tree.map(jnp.asarray, y)
-        check_inexact("y", y)
-        flat, unravel = ravel_pytree(y)
-        holomorphic = bool(jnp.iscomplexobj(flat))
         slope = gradient(loss, y, batch, num_chunks=num_chunks)  # checks the loss and y
         if num_matvecs is not None:
-            return matrix_function(
-                hvp(loss, y, batch, num_chunks=num_chunks),
-                slope,
-                lambda values: weigh(values, jnp.ones_like(values)),
-                num_matvecs,
-                scan=scan,
-            )
-        g = ravel_pytree(slope)[0]
-        matrix = hessian(whole, y)
-        if holomorphic:
+            product = hvp(loss, y, batch, num_chunks=num_chunks)
+            return matrix_function(product, slope, weigh, num_matvecs, scan=scan)
+        g, _ = ravel_pytree(slope)
+        g, matrix = at_least_single(g), hessian(whole, y)
+        if jnp.iscomplexobj(g):
             values, vectors = jnp.linalg.eig(matrix)
-            velocity = vectors @ weigh(values, jnp.linalg.solve(vectors, g))
+            parts = jnp.linalg.solve(vectors, g)
         else:
-            values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
-            velocity = vectors @ weigh(values, vectors.T @ g)
-        if jnp.iscomplexobj(velocity) and not holomorphic:
-            real, imaginary = unravel(velocity.real), unravel(velocity.imag)
-            return jax.tree.map(jax.lax.complex, real, imaginary)
-        return unravel(velocity)
+            values, vectors = jnp.linalg.eigh(symmetric("the Hessian", matrix))
+            parts = vectors.T @ g
+        velocity = spectral_sum(lambda c: vectors @ c, weigh(values), parts)
+        return like(unravel_like(y, velocity), y)
 
     return field
 
@@ -391,6 +433,7 @@ def polynomial_field(
     """
     check_step_size("h", h)
     coefficients = jnp.asarray(coefficients)
+    check_inexact("coefficients", coefficients, real=True)
     if coefficients.ndim != 1 or not len(coefficients):
         raise ValueError(f"coefficients must be a vector, got shape {coefficients.shape}")
 
@@ -399,7 +442,7 @@ def polynomial_field(
         total = jax.tree.map(lambda x: -coefficients[-1] * x, g)
         for c in coefficients[-2::-1]:  # Horner
             total = jax.tree.map(lambda x, hx, c=c: -c * x + h * hx, g, matvec(total))
-        return total
+        return like(total, g)
 
     return field
 
@@ -422,9 +465,12 @@ def critical_jacobian(
     [[-5.25, 0.0], [0.0, -1.25]]
     """
     check_step_size("h", h)
+    check_inexact("y", y, real=True)
     matrix = hessian(loss, y)
-    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * (alpha(h * values) * values)) @ vectors.T
+    values, vectors = jnp.linalg.eigh(symmetric("the Hessian", matrix))
+    weights = alpha(like(h, values) * values)
+    weights = jnp.where(jnp.isinf(weights.real), jnp.sign(values) * weights.real, weights * values)
+    return like(spectral_sum(lambda c: vectors @ c, weights, vectors.T), matrix)
 
 
 def nonprincipal_term(loss: Callable[[PyTree], Array], h: float | Array) -> Field:
@@ -439,12 +485,14 @@ def nonprincipal_term(loss: Callable[[PyTree], Array], h: float | Array) -> Fiel
     check_step_size("h", h)
 
     def term(y: PyTree) -> PyTree:
+        check_inexact("y", y)
         y = jax.tree.map(jnp.asarray, y)
         holomorphic = bool(jnp.iscomplexobj(jax.tree.leaves(y)[0]))
-        slope = jax.grad(loss, holomorphic=holomorphic)
+        check_scalar("loss", loss, y, holomorphic=holomorphic)
+        slope = thaw(jax.grad(loss, holomorphic=holomorphic))
         g = slope(y)
         third = jax.jvp(lambda p: jax.jvp(slope, (p,), (g,))[1], (y,), (g,))[1]
-        return jax.tree.map(lambda x: -(h**2) / 12 * x, third)
+        return like(jax.tree.map(lambda x: -(h**2) / 12 * x, third), y)
 
     return term
 
@@ -462,8 +510,11 @@ def stability_coefficients(
     ([2.0, 2.0], -2.7726)
     """
     check_step_size("h", h)
-    matrix = hessian(loss, y)
-    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
-    parts = jnp.abs(vectors.T @ ravel_pytree(jax.grad(loss)(y))[0])
-    coefficients = jnp.where(parts == 0, 0, principal_alpha(h * values) * parts)
+    check_inexact("y", y, real=True)
+    values, vectors = jnp.linalg.eigh(symmetric("the Hessian", hessian(loss, y)))
+    parts = jnp.abs(vectors.T @ at_least_single(ravel_pytree(gradient(loss, y))[0]))
+    weights = principal_alpha(like(h, values) * values)
+    coefficients = jax.lax.complex(
+        jnp.where(parts == 0, 0, weights.real * parts), weights.imag * parts
+    )
     return values[::-1], coefficients[::-1]

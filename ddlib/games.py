@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ddlib._check import check_inexact, check_players, check_scalar, like
+from ddlib.frozen import thaw
+
 Loss = Callable[[Any], Array]
 Field = Callable[[Any], Any]
 
@@ -31,33 +34,39 @@ class Players(NamedTuple):
     theta: Any
 
 
-def check_players(name: str, value: Any) -> None:
-    """Raise a ValueError unless `value` is a `Players`."""
-    if not isinstance(value, Players):
-        raise ValueError(
-            f"{name} must be ddlib.games.Players(phi=…, theta=…), got {type(value).__name__}"
-        )
-
-
 def gradient_field(loss: Loss) -> Field:
-    """The gradient flow of one loss: the field y ↦ −∇loss(y).
+    """The gradient flow of one loss: the field y ↦ −∇loss(y), steepest descent.
+
+    Of complex parameters the loss is a function of two real ones each: the field is then
+    −(∂/∂Re y + i ∂/∂Im y) loss, down which the loss falls.
 
     Args:
-      loss: function from a pytree of float arrays to a scalar.
+      loss: function from a pytree of float or complex arrays to a real scalar. What it holds
+        constant (`jax.lax.stop_gradient`) is constant in this gradient, and not in the field's
+        derivatives.
 
     Returns:
-      A field: it maps a pytree to one of the same structure and shapes.
+      A field: it maps a pytree to one of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: when called: a loss that is no real scalar, a y of integers or without arrays.
 
     >>> field = gradient_field(lambda y: 0.5 * y**2)
     >>> float(field(3.0))
     -3.0
     """
-    gradient = jax.grad(loss)
 
     def field(y: PyTree) -> PyTree:
-        return jax.tree.map(jnp.negative, gradient(y))
+        check_inexact("y", y)
+        check_scalar("loss", loss, y)
+        return like(jax.tree.map(_descent, jax.grad(loss)(y)), y)
 
-    return field
+    return thaw(field)
+
+
+def _descent(gradient: Array) -> Array:
+    """Steepest descent: JAX's gradient with respect to complex numbers is the conjugate's."""
+    return -jnp.conj(gradient)
 
 
 def game_field(losses: Players) -> Field:
@@ -66,13 +75,15 @@ def game_field(losses: Players) -> Field:
     DD, Section 3. Each player differentiates its own loss with respect to its own parameters.
 
     Args:
-      losses: `Players` of functions from `Players` to a scalar.
+      losses: `Players` of functions from `Players` to a real scalar. What they hold constant is
+        constant in these gradients, and not in the field's derivatives (see `ddlib.frozen`).
 
     Returns:
       A field on `Players`.
 
     Raises:
-      ValueError: `losses` is not a `Players`.
+      ValueError: `losses` is not a `Players`; when called, losses that are no real scalars, a y of
+        integers or without arrays.
 
     >>> field = game_field(zero_sum(lambda y: y.phi * y.theta))
     >>> [float(x) for x in field(Players(1.0, 2.0))]
@@ -82,11 +93,14 @@ def game_field(losses: Players) -> Field:
 
     def field(y: Players) -> Players:
         check_players("y", y)
+        check_inexact("y", y)
+        check_scalar("losses.phi", losses.phi, y)
+        check_scalar("losses.theta", losses.theta, y)
         f = jax.grad(lambda phi: losses.phi(y._replace(phi=phi)))(y.phi)
         g = jax.grad(lambda theta: losses.theta(y._replace(theta=theta)))(y.theta)
-        return jax.tree.map(jnp.negative, Players(f, g))
+        return like(jax.tree.map(_descent, Players(f, g)), y)
 
-    return field
+    return thaw(field)
 
 
 def zero_sum(value: Loss) -> Players:
@@ -119,13 +133,17 @@ def linear_game(eps1: float | Array, eps2: float | Array) -> Field:
     DD, Eq. 10, with −ε₂: as printed in the text at hand the sign is +ε₂, which at ε₁ = ε₂ makes
     the origin a centre and contradicts the convergence that the paper states for the flow.
 
-    >>> linear_game(0.5, 0.25)(Players(1.0, 2.0))
-    Players(phi=1.5, theta=-1.5)
+    Raises:
+      ValueError: when called: a y that is no `Players` of floating-point or complex arrays.
+
+    >>> [x.item() for x in linear_game(0.5, 0.25)(Players(1.0, 2.0))]
+    [1.5, -1.5]
     """
 
     def field(y: Players) -> Players:
         check_players("y", y)
-        return Players(phi=-eps1 * y.phi + y.theta, theta=-eps2 * y.theta - y.phi)
+        check_inexact("y", y)
+        return like(Players(phi=-eps1 * y.phi + y.theta, theta=-eps2 * y.theta - y.phi), y)
 
     return field
 

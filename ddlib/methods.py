@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_inexact, check_step_size
+from ddlib._check import check_count, check_inexact, check_rates, check_step_size, like
+from ddlib.frozen import thaw
 from ddlib.games import Field, Players, check_players
 
 Step = Callable[[Any, Any], Any]
@@ -24,15 +25,23 @@ Step = Callable[[Any, Any], Any]
 def _move(y: PyTree, direction: PyTree, h: Any) -> PyTree:
     """y + h·direction, in the dtype of y: a step never changes the type of its state."""
     check_inexact("y", y)
-    return jax.tree.map(
-        lambda x, d: x + jnp.asarray(h).astype(jnp.result_type(x)) * d, y, direction
-    )
+    _check_real("direction", direction, y)
+    return jax.tree.map(lambda x, d, v: x + v * d, y, like(direction, y), _sizes(h, y))
 
 
-def _check_rates(rates: Any) -> None:
-    check_players("rates", rates)
-    check_step_size("rates.phi", rates.phi, zero=True)
-    check_step_size("rates.theta", rates.theta, zero=True)
+def _sizes(h: Any, y: PyTree) -> PyTree:
+    """The step size in the precision of each leaf."""
+    return jax.tree.map(lambda x: jnp.asarray(h).astype(jnp.finfo(jnp.result_type(x)).dtype), y)
+
+
+def _check_real(name: str, tree: PyTree, y: PyTree) -> None:
+    """Raise where a real state is to move by complex numbers: it would lose their imaginary part."""
+    for x, to in zip(jax.tree.leaves(tree), jax.tree.leaves(y), strict=True):
+        if jnp.iscomplexobj(x) and not jnp.iscomplexobj(to):
+            raise ValueError(
+                f"{name} must be real where y is, got {jnp.result_type(x)} for a y of "
+                f"{jnp.result_type(to)}: give y a complex dtype"
+            )
 
 
 def _scale(velocity: Players, rates: Players | None) -> Players:
@@ -78,7 +87,7 @@ def simultaneous_euler(field: Field, rates: Players) -> Step:
     >>> float(phi), float(theta)
     (1.5, 0.75)
     """
-    _check_rates(rates)
+    check_rates(rates)
     return euler(lambda y: _scale(field(y), rates))
 
 
@@ -107,7 +116,7 @@ def alternating_euler(
     >>> float(phi), float(theta)
     (1.5, 0.25)
     """
-    _check_rates(rates)
+    check_rates(rates)
     check_players("num_updates", num_updates)
     check_count("num_updates.phi", num_updates.phi)
     check_count("num_updates.theta", num_updates.theta)
@@ -168,7 +177,7 @@ def runge_kutta(field: Field, tableau: Tableau, rates: Players | None = None) ->
             f"{[len(row) for row in tableau.a]}"
         )
     if rates is not None:
-        _check_rates(rates)
+        check_rates(rates)
 
     def combine(y: PyTree, slopes: list[PyTree], weights: tuple[float, ...], h: Any) -> PyTree:
         for weight, slope in zip(weights, slopes, strict=True):
@@ -218,6 +227,20 @@ class ImplicitStep:
         return step
 
 
+class _Newton(optimistix.Newton):
+    """Newton's method that ends when its step is short, whatever is left of the residual.
+
+    Its error squares at each step, so that one no longer than √eps of the state leaves rounding.
+    The residual says less: its rounding grows with hλ, and no bound on it can be met by all fields.
+    """
+
+    def terminate(
+        self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any
+    ) -> tuple[Array, Any]:
+        failed = state.result != optimistix.RESULTS.successful
+        return failed | (state.diffsize < 1), state.result
+
+
 def implicit_midpoint(
     field: Field,
     rates: Players | None = None,
@@ -241,7 +264,8 @@ def implicit_midpoint(
     0.904762
     """
     if rates is not None:
-        _check_rates(rates)
+        check_rates(rates)
+    field = thaw(field)
 
     def sweep(h: Any, y: PyTree, z: PyTree) -> PyTree:
         middle = jax.tree.map(lambda a, b: (a + b) / 2, y, z)
@@ -255,7 +279,7 @@ def implicit_midpoint(
             return jax.tree.map(jnp.subtract, z, sweep(*args, z))
 
         precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(y))
-        finder = solver or optimistix.Newton(rtol=8 * precision, atol=8 * precision)
+        finder = solver or _Newton(rtol=precision**0.5, atol=8 * precision)
         return optimistix.root_find(residual, finder, y, args=(h, y), max_steps=64).value
 
     return ImplicitStep(solve, sweep)
@@ -274,17 +298,21 @@ def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
       A pytree like `y` with a leading axis of length num_steps + 1; its first entry is `y`.
 
     Raises:
-      ValueError: a step size that is not positive and finite, or a bad number of steps.
+      ValueError: a step size that is not positive and finite, a bad number of steps, a y of
+        integers, a step that makes a real state complex.
 
     >>> iterate(euler(lambda y: -y), 0.5, jnp.array(1.0), 3).tolist()
     [1.0, 0.5, 0.25, 0.125]
     """
     check_step_size("h", h)
     check_count("num_steps", num_steps, least=0)
+    check_inexact("y", y)
     y = jax.tree.map(jnp.asarray, y)
 
     def body(state: PyTree, _: None) -> tuple[PyTree, PyTree]:
         new = step(h, state)
+        _check_real("step(h, y)", new, y)
+        new = like(new, y)
         return new, new
 
     _, rest = jax.lax.scan(body, y, None, length=num_steps)

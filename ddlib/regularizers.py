@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_step_size, is_concrete
+from ddlib._check import check_count, check_inexact, check_rates, check_step_size, is_concrete, like
+from ddlib.frozen import thaw
 from ddlib.games import Field, Players, check_players
-from ddlib.methods import _check_rates
 
 
 class DriftTerms(NamedTuple):
@@ -66,9 +66,7 @@ def drift_terms(
     >>> drift_terms(Players(0.25, 0.5), method="alternating").theta
     DriftTerms(self_norm=0.125, interaction=0.0, other_norm=0.0)
     """
-    _check_rates(rates)
-    check_step_size("rates.phi", rates.phi)
-    check_step_size("rates.theta", rates.theta)
+    check_rates(rates, zero=False)
     check_step_size("h", h)
     check_players("num_updates", num_updates)
     check_count("num_updates.phi", num_updates.phi)
@@ -213,7 +211,10 @@ def _regularized(
     mine, theirs, weights = getattr(losses, me), getattr(losses, other), getattr(terms, me)
 
     def gradient(loss: Callable, y: Players, player: str, data: tuple[Any, ...]) -> PyTree:
-        return jax.grad(lambda p: loss(y._replace(**{player: p}), *data))(getattr(y, player))
+        def slope(y: Players, *data: Any) -> PyTree:
+            return jax.grad(lambda p: loss(y._replace(**{player: p}), *data))(getattr(y, player))
+
+        return thaw(slope)(y, *data)  # its derivative is taken, whatever the loss holds constant
 
     def loss(y: Players, a: tuple[Any, ...], b: tuple[Any, ...]) -> Array:
         own_a, own_b = (gradient(mine, y, me, data) for data in (a, b))
@@ -313,14 +314,15 @@ def regularized_field(field: Field, terms: Players) -> Field:
 
     φ̇ = f − self_norm·∇φ‖f‖² − interaction·(g∇θf) − other_norm·∇φ‖g‖², likewise for θ. If the
     field comes from losses this equals `game_field(regularized_losses(…))`; it also serves fields
-    that are no gradients, such as DD's Eq. 10.
+    that are no gradients, such as DD's Eq. 10. What the field holds constant by
+    `jax.lax.stop_gradient` is differentiated all the same (see `ddlib.frozen`).
 
     Args:
-      field: (f, g) on `Players`.
+      field: (f, g) on `Players` of real arrays.
       terms: `Players` of `DriftTerms`.
 
     Raises:
-      ValueError: terms of the wrong structure.
+      ValueError: terms of the wrong structure; when called: a y of integers or complex numbers.
 
     >>> from ddlib.games import linear_game
     >>> damped = regularized_field(linear_game(0.0, 0.0), cancel_interaction(Players(1.0, 1.0)))
@@ -328,6 +330,7 @@ def regularized_field(field: Field, terms: Players) -> Field:
     [-0.5, -1.0]
     """
     _check_terms(terms)
+    field = thaw(field)
 
     def player(y: Players, value: Players, me: str, other: str) -> PyTree:
         weights: DriftTerms = getattr(terms, me)
@@ -344,7 +347,7 @@ def regularized_field(field: Field, terms: Players) -> Field:
                 other: jax.tree.map(lambda x: 2 * weights.other_norm * x, getattr(value, other)),
             }
         )
-        (norms,) = pull(weighted)
+        (norms,) = pull(like(weighted, value))
         return jax.tree.map(
             lambda v, c, n: v - weights.interaction * c - n,
             getattr(value, me),
@@ -353,9 +356,11 @@ def regularized_field(field: Field, terms: Players) -> Field:
         )
 
     def regularized(y: Players) -> Players:
-        y = jax.tree.map(jnp.asarray, y)
         check_players("y", y)
+        check_inexact("y", y, real=True)
+        y = jax.tree.map(jnp.asarray, y)
         value = field(y)
-        return Players(player(y, value, "phi", "theta"), player(y, value, "theta", "phi"))
+        found = Players(player(y, value, "phi", "theta"), player(y, value, "theta", "phi"))
+        return like(found, y)
 
     return regularized

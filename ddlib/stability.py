@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float, PyTree
 
-from ddlib._check import check_inexact
+from ddlib._check import at_least_single, check_inexact
+from ddlib.frozen import thaw
 from ddlib.games import Field
 
 
@@ -22,18 +23,23 @@ def jacobian(field: Field, y: PyTree) -> Float[Array, "n n"]:
     Entry (i, j) is ∂field_i/∂y_j in the coordinates of `jax.flatten_util.ravel_pytree`, φ before
     θ. DD prints the transpose of the blocks (its vectors are rows); the spectrum is the same.
 
+    What a field holds constant by `jax.lax.stop_gradient` is differentiated all the same: a field
+    is a function of y, however it was made (see `ddlib.frozen`).
+
     Args:
       field: a function from a pytree to a pytree of the same structure and shapes.
-      y: the point; any number of parameters n (n² numbers are formed).
+      y: the point; any number of parameters n (n² numbers are formed). Complex numbers count as
+        one coordinate each, in which the field must be holomorphic.
 
     Raises:
-      ValueError: a field whose value has another number of entries than y, or a y of integers.
+      ValueError: a field whose value has another number of entries than y; a y of integers.
 
     >>> from ddlib.games import Players, linear_game
     >>> jacobian(linear_game(0.5, 0.25), Players(jnp.array(0.0), jnp.array(0.0))).tolist()
     [[-0.5, 1.0], [-1.0, -0.25]]
     """
     check_inexact("y", y)
+    field = thaw(field)
     flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, y))
 
     def on_vectors(x: Array) -> Array:
@@ -44,7 +50,8 @@ def jacobian(field: Field, y: PyTree) -> Float[Array, "n n"]:
         raise ValueError(
             f"field must map y to as many entries: y has {flat.size}, field(y) has {out.size}"
         )
-    return jax.jacfwd(on_vectors)(flat)
+    holomorphic = bool(jnp.iscomplexobj(flat))
+    return jax.jacfwd(on_vectors, holomorphic=holomorphic)(flat)
 
 
 def eigenvalues(field: Field, y: PyTree) -> Complex[Array, " n"]:
@@ -55,7 +62,7 @@ def eigenvalues(field: Field, y: PyTree) -> Complex[Array, " n"]:
     >>> [complex(z) for z in eigenvalues(linear_game(0.5, 0.5), at)]
     [(-0.5+1j), (-0.5-1j)]
     """
-    values = jnp.linalg.eigvals(jacobian(field, y))
+    values = jnp.linalg.eigvals(at_least_single(jacobian(field, y)))
     return values[jnp.lexsort((-values.imag, -values.real))]
 
 
