@@ -1,5 +1,6 @@
 # Every command of this book; `make help` lists them.
 # PROFILE=quick|standard|paper  NB=<notebook>  ARGS="-p key value"  FORCE=1  GPUS=<how many>
+# TIMEOUT=<seconds that a notebook may take>
 # PYTHON=<a Python 3.11 or newer>
 
 .DEFAULT_GOAL := help
@@ -11,6 +12,7 @@ PROFILE ?= quick
 NB ?=
 ARGS ?=
 FORCE ?=
+TIMEOUT ?=
 GPUS ?= 1
 PYTHON ?= python3 python python3.14 python3.13 python3.12 python3.11
 
@@ -18,32 +20,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The environment's stamp carries the lock's checksum: another lock, another stamp.
 STAMP := $(VENV)/.from-$(shell cksum < requirements.lock | tr ' \t' '--')
-SNAKEMAKE = $(BIN)/snakemake --config profile=$(PROFILE) --resources gpu=$(GPUS) --quiet
+LIMIT := $(if $(TIMEOUT),--timeout '$(TIMEOUT)')
+# What is wrong, and nothing else, in a line each: book/_ext/snakemake_logger_plugin_ddbook
+SNAKEMAKE = $(BIN)/snakemake --logger ddbook --resources gpu=$(GPUS) \
+  --config profile=$(PROFILE) $(if $(TIMEOUT),timeout='$(TIMEOUT)') --quiet host reason
 NEED_NB = $(if $(NB),,$(error NB=<notebook> is missing; there are: $(basename $(notdir $(wildcard notebooks/*.py)))))
 
 help: ## list these targets
-	@echo "make <target> [PROFILE=quick|standard|paper] [NB=<notebook>] [ARGS=\"-p key value\"]"
+	@echo "make <target> [PROFILE=quick|standard|paper] [NB=<notebook>] [ARGS=\"-p key value\"]" \
+	  "[TIMEOUT=<seconds>]"
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  %-10s %s\n' "$$name" "$$what"; done
 	@echo "notebooks: $(basename $(notdir $(wildcard notebooks/*.py)))"
 
 book: $(STAMP) ## run every notebook whose run is not current, build the HTML, print where it is
-	@$(BIN)/python -m ddbook.report --profile $(PROFILE) --check
-	@status=0; $(SNAKEMAKE) all -- book || status=1; \
+	@$(BIN)/python -m ddbook.report --profile $(PROFILE) $(LIMIT) --check
+	@status=0; $(SNAKEMAKE) rules progress -- book || status=1; \
 	  $(BIN)/python -m ddbook.report --profile $(PROFILE); exit $$status
 
 run: $(STAMP) ## run one notebook, NB=<name>, after those it needs; ARGS="-p key value" changes settings
-	@$(NEED_NB)$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) --check
+	@$(NEED_NB)$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT) --check
 ifeq ($(strip $(ARGS)),)
-	@status=0; $(SNAKEMAKE) all $(if $(FORCE),--force) -- runs/$(PROFILE)/$(NB).ipynb || status=1; \
+	@status=0; $(SNAKEMAKE) rules progress $(if $(FORCE),--force) -- $(NB) || status=1; \
 	  $(BIN)/python -m ddbook.report --profile $(PROFILE) $(NB); exit $$status
 else
-	@$(SNAKEMAKE) all -- needs_of_$(NB)
-	@$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS)
+	@$(SNAKEMAKE) rules progress -- needs_of_$(NB)
+	@$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
 endif
 
 plan: $(STAMP) ## say what `make book` would run, and why
-	@$(SNAKEMAKE) host --dry-run -- book
+	@$(SNAKEMAKE) --dry-run -- book
 
 test: $(STAMP) ## all tests; ARGS goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)

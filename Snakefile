@@ -3,20 +3,22 @@
 # A notebook's source, the library, the settings, the data and the environment are no inputs here:
 # their dates say nothing after a checkout. `ddbook.keys` compares their content with the finished
 # run's and moves the date of a stamp file, which is the input. So a run made by hand, by this file
-# or on another machine counts alike, and `rerun-triggers` is mtime alone.
+# or on another machine counts alike, and `rerun-triggers` is mtime alone. Nor is the run itself an
+# output, which Snakemake would delete before the next has succeeded: `<name>.done` stands for it.
 #
 #     snakemake --config profile=standard                    # the book of the standard profile
-#     snakemake runs/standard/dirac_gan.ipynb --config profile=standard
+#     snakemake dirac_gan --config profile=standard timeout=3600   # a notebook, of an hour at most
 #     snakemake notebooks --executor slurm --jobs 20 --config profile=paper   # with its plugin
 
 import os
 import sys
 
-from ddbook import build, keys, places, profiles
+from ddbook import build, keys, places, profiles, run
 
 ROOT = places.root()
 PROFILE = config.get("profile", "quick")
 profiles.check_profile(PROFILE)
+TIMEOUT = run.check_timeout(config.get("timeout"))
 NAMES = list(places.sources(ROOT))
 # The quick notebooks mostly compile, on one core: as many at once as there are cores. The larger
 # profiles compute, and XLA takes the cores that there are.
@@ -27,8 +29,8 @@ def relative(path):
     return os.path.relpath(path, ROOT)
 
 
-def notebook(name):
-    return relative(places.products(ROOT, PROFILE, name).notebook)
+def done(name):
+    return relative(places.products(ROOT, PROFILE, name).done)
 
 
 localrules:
@@ -38,7 +40,7 @@ localrules:
 
 rule book:
     input:
-        runs=[notebook(name) for name in NAMES],
+        runs=[done(name) for name in NAMES],
         stamp=relative(build.stamp(ROOT, PROFILE)),
     output:
         html="_build/html/index.html",
@@ -51,37 +53,46 @@ rule book:
 
 rule notebooks:
     input:
-        [notebook(name) for name in NAMES],
+        [done(name) for name in NAMES],
 
 
 for name in NAMES:
     made = places.products(ROOT, PROFILE, name)
     header = profiles.header(places.sources(ROOT)[name])
     why = keys.stale(ROOT, PROFILE, name)
+    shown = "; ".join(why).replace("{", "{{").replace("}", "}}") or "what it needs is new"
 
     rule:
         name:
             name
         input:
-            stamp=relative(keys.stamp(made.stamp, why, made.record, made.notebook)),
-            needs=[notebook(needed) for needed in header.needs],
+            stamp=relative(keys.stamp(made.stamp, why, keys.mark(made))),
+            needs=[done(needed) for needed in header.needs],
         output:
-            notebook=relative(made.notebook),
-            record=relative(made.record),
+            touch(relative(made.done)),
         params:
             notebook=name,
+            # another batch may have made it since
+            more=("--if-stale " if why else "") + (f"--timeout {TIMEOUT}" if TIMEOUT else ""),
         message:
-            f"{name} ({PROFILE}) runs: {'; '.join(why) or 'what it needs is new'}"
+            f"{name} ({PROFILE}) runs: {shown}"
         threads: THREADS
         priority: int(keys.expected_seconds(ROOT, PROFILE, name))  # the longest first
         resources:
             # `--resources gpu=2` says how many there are; the runner locks one for each job
             gpu=int(header.gpu and PROFILE != "quick"),
         shell:
-            "{sys.executable:q} -m ddbook.run {params.notebook} --profile {PROFILE}"
+            "{sys.executable:q} -m ddbook.run {params.notebook:q} --profile {PROFILE} {params.more}"
+
+    # A run may be asked for by its file as well.
+    rule:
+        name:
+            relative(made.notebook)
+        input:
+            relative(made.done),
 
     rule:
         name:
             f"needs_of_{name}"
         input:
-            [notebook(needed) for needed in header.needs],
+            [done(needed) for needed in header.needs],

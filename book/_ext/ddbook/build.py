@@ -88,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {places.explain(error)}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

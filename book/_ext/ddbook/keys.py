@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import math
 import os
 import sys
 import time
@@ -61,12 +62,16 @@ def key(
 def expected_seconds(root: Path, profile: str, name: str) -> float:
     """Return how long the last run took, here or, published, elsewhere; 0 if nobody knows."""
     published = root / "results" / name / "run.json"
-    for record in (places.products(root, profile, name).record, published):
-        try:
-            return float(results.read_json(record)["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return 0.0
+    return seconds(places.products(root, profile, name).record) or seconds(published)
+
+
+def seconds(record: Path) -> float:
+    """Return how long the run took that left this record; 0 where it does not say."""
+    try:
+        found = float(results.read_json(record)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def data_fingerprint(settings: Mapping[str, Any]) -> str | dict[str, str] | None:
@@ -132,7 +137,7 @@ def stale(
     if made.notebook.is_file() and made.record.is_file():
         try:
             recorded = results.read_json(made.record).get("key")
-        except (ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError):
             recorded = None
     return reasons(recorded, key(root, profile, name, overrides))
 
@@ -154,6 +159,22 @@ def stamp(path: Path, why: list[str], *products: Path) -> Path:
         if dates:
             os.utime(path, ns=(min(dates) - 1, min(dates) - 1))
     return path
+
+
+def mark(made: places.Products) -> Path:
+    """Give the file `made.done` the date of the finished run, or delete it if there is none.
+
+    It is Snakemake's output in place of the run's files, since Snakemake deletes outputs before a
+    job starts and when it fails: a finished run stays until the next one has succeeded.
+    """
+    if made.notebook.is_file() and made.record.is_file():
+        date = min(path.stat().st_mtime_ns for path in (made.notebook, made.record))
+        made.done.parent.mkdir(parents=True, exist_ok=True)
+        made.done.touch()
+        os.utime(made.done, ns=(date, date))
+    else:
+        made.done.unlink(missing_ok=True)
+    return made.done
 
 
 def page_key(root: Path, profile: str) -> dict[str, Any]:

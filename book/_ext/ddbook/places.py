@@ -6,15 +6,19 @@ runs/<profile>/<name>/             its tables, claims.json, run.json
 runs/variations/<profile>/…        the same for runs with other settings than the profile's
 runs/.partial/<profile>/<name>/    a run under way (or killed): never read
 runs/.store/<name>/                single training runs, each finished one for good (see `page`)
-runs/.stamps/<profile>/<name>      why it has to run, for Snakemake (see `keys.stamp`)
+runs/.stamps/<profile>/<name>      why it has to run, for Snakemake (see `keys.stamp`), and
+                                   <name>.done, the date of the finished run (see `keys.mark`)
 results/<name>/                    published tables, claims.json, run.json
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +42,11 @@ class Products(NamedTuple):
     folder: Path
     partial: Path
     stamp: Path
+
+    @property
+    def done(self) -> Path:
+        """What Snakemake takes for the run, to delete when it makes it anew (see `keys.mark`)."""
+        return self.stamp.with_name(f"{self.stamp.name}.done")
 
     @property
     def record(self) -> Path:
@@ -74,3 +83,38 @@ def products(root: Path, profile: str, name: str, variation: Mapping[str, Any] =
 def store(root: Path, name: str) -> Path:
     """Return where a notebook keeps its single finished training runs, for all profiles."""
     return root / "runs" / ".store" / name
+
+
+def check_writable(root: Path) -> None:
+    """Raise the `OSError` that a run would meet at its end: no leave to write, no room, no folder.
+
+    Only writing tells: a file system may be full or mounted to be read, whatever the permissions.
+    """
+    for folder in (root / "runs" / ".stamps", root / "runs" / ".partial"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"some")
+
+
+def explain(error: OSError, at: Path | None = None) -> str:
+    """Say in one line what the system refused, and where in the repository at `at`.
+
+    >>> explain(NotADirectoryError(20, "Not a directory", "/book/runs/quick"), Path("/book"))
+    'runs/quick: Not a directory'
+    >>> explain(OSError("cannot do that"))
+    'cannot do that'
+    """
+    at = root() if at is None else at
+    if error.strerror is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+    if path is not None and path.is_relative_to(at):
+        path = path.relative_to(at)
+    return error.strerror if path is None else f"{path}: {error.strerror}"
+
+
+def print_anything() -> None:
+    """Let this process print letters that its locale has not: as `\\xfc`, not as an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

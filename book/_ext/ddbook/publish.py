@@ -42,8 +42,12 @@ def publish(root: Path, name: str, profile: str = "standard") -> Path:
     fresh.mkdir(parents=True)
     for path in files:
         shutil.copyfile(path, fresh / path.name)
-    shutil.rmtree(target, ignore_errors=True)
+    former = target.with_name(f".{name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if target.exists():
+        target.rename(former)
     fresh.rename(target)
+    shutil.rmtree(former, ignore_errors=True)
     return target
 
 
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+")
     parser.add_argument("--profile", default="standard")
     options = parser.parse_args(arguments)
+    places.print_anything()
     root = places.root()
     try:
         for name in options.names:
@@ -64,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {places.explain(error)}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -20,8 +20,8 @@ def rows(root: Path, profile: str, names: Sequence[str]) -> list[tuple[str, str,
         made = places.products(root, profile, name)
         why = keys.stale(root, profile, name)
         seconds, judged = "", ""
-        if made.notebook.is_file() and made.record.is_file():
-            seconds = f"{results.read_json(made.record)['seconds']:.1f}"
+        if why != ["no finished run"]:
+            seconds = f"{keys.seconds(made.record):.1f}"
             judged = _judged(made.claims, ledger)
         if made.failed.is_file():
             status = f"FAILED: {made.failed.relative_to(root)}"
@@ -38,7 +38,10 @@ def rows(root: Path, profile: str, names: Sequence[str]) -> list[tuple[str, str,
 def _judged(path: Path, ledger: dict[str, claims.Claim]) -> str:
     if not path.is_file():
         return "none"
-    records = claims.read_records(results.read_json(path), str(path))
+    try:
+        records = claims.read_records(results.read_json(path), str(path))
+    except ValueError:
+        return "unreadable"
     known = [ledger[record.id] for record in records if record.id in ledger]
     count = collections.Counter(claims.judge(claim, records).status for claim in known)
     order = sorted(count, key=lambda status: (status not in claims.VERDICTS, status))
@@ -53,13 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="check sources and settings, say what is to run"
     )
+    parser.add_argument("--timeout", help="the batch's limit for each notebook, to be checked")
     options = parser.parse_args(arguments)
+    places.print_anything()
     root = places.root()
     try:
+        run.check_timeout(options.timeout)
         profiles.check_profile(options.profile)
         for name in options.names:
             profiles.check_notebook(root, name)
         if options.check:
+            places.check_writable(root)
             for name in options.names or places.sources(root):
                 run.check(name, options.profile, {}, root)
                 if why := keys.stale(root, options.profile, name):
@@ -69,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {places.explain(error)}", file=sys.stderr)
+        return 1
     head = ("notebook", "seconds", "claims judged", f"status ({options.profile})")
     widths = [max(len(row[column]) for row in [head, *table]) for column in range(3)]
     print()

@@ -2,7 +2,7 @@
 
 Everything that can be wrong with what was asked is found before a kernel starts. The kernel
 writes to a folder of its own, which takes its place, with the executed notebook last, only when
-the run is whole: a killed run leaves nothing that anything reads.
+the run is whole: a killed run leaves nothing that anything reads, and the former run stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import importlib.util
 import logging
+import math
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300  # a busy machine imports slowly; a kernel that cannot start fails at once
 TRACEBACK_LINES = 12
+FORMER = "former.ipynb"
 
 
 class Failed(Exception):
@@ -45,34 +48,46 @@ def run(
     *,
     root: Path | None = None,
     log: IO[str] | None = None,
+    timeout: float | None = None,
+    if_stale: bool = False,
 ) -> Path:
     """Run notebook `name` and return the path of the executed notebook.
 
-    Raises `ValueError` before anything starts when an argument will not do, and `Failed` when the
-    notebook fails; then the notebook as far as it came lies at `<name>.failed.ipynb`.
+    One that takes longer than `timeout` seconds, waits for other runs not counted, is ended and
+    has failed. With `if_stale`, a finished run that still stands is taken for this one: what a
+    batch planned may have been done by another since.
+
+    Raises `ValueError` before anything starts when an argument will not do, `Failed` when the
+    notebook fails (then the notebook as far as it came lies at `<name>.failed.ipynb`), and
+    `OSError` when there is no room for the run, or no leave to write it. The former run stays.
     """
     root = places.root() if root is None else root.resolve()
     log = sys.stderr if log is None else log
+    check_timeout(timeout)
     source, variation = check(name, profile, overrides, root)
     made = places.products(root, profile, name, variation)
     label = f"{name} ({', '.join([profile, *(f'{k}={v}' for k, v in variation.items())])})"
+    before = _when(made)
     with alone(made.partial.with_name(f"{made.partial.name}.lock"), label, log) as waited:
-        if waited and not keys.stale(root, profile, name, overrides):
+        scratch = made.partial.with_name(f"{made.partial.name}.scratch")
+        _undo_half_a_move(made, scratch)
+        done = if_stale or (waited and _when(made) != before)
+        if done and not keys.stale(root, profile, name, overrides):
             print(f"{label}: was done by another process", file=log, flush=True)
             return made.notebook
         start = time.monotonic()
         key = keys.key(root, profile, name, overrides)
-        scratch = made.partial.with_name(f"{made.partial.name}.scratch")
         _remove(made.partial, scratch)
         made.partial.mkdir(parents=True)
         scratch.mkdir()
         try:
             given = {k: v for k, v in (overrides or {}).items() if v is not None}
             parameters = {"profile": profile, **given}
-            whole = _execute(root, source, made, scratch, parameters, profile, label, log)
+            whole = _execute(root, source, made, scratch, parameters, profile, label, log, timeout)
             seconds = round(time.monotonic() - start, 1)
-            # Data that was fetched on the way is what the run rests on.
-            key["data"] = keys.data_fingerprint(key["settings"])
+            if not _stands_in(made.partial):
+                # Data that was fetched on the way is what the run rests on.
+                key["data"] = keys.data_fingerprint(key["settings"])
             record = {
                 "notebook": name,
                 "profile": profile,
@@ -107,6 +122,37 @@ def check(
     return source, variation
 
 
+def check_timeout(timeout: Any) -> float | None:
+    """Return a time limit in seconds, or None for None; `ValueError` for what is none.
+
+    >>> check_timeout("90")
+    90.0
+    """
+    if timeout is None:
+        return None
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(timeout, bool) or not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+    return seconds
+
+
+def _when(made: places.Products) -> int | None:
+    """Return when a run was finished, to tell it from a later one; None if there is none."""
+    try:
+        return made.notebook.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _stands_in(folder: Path) -> bool:
+    """Say whether a run's tables rest on stand-in data: then data that came later is not theirs."""
+    tables = (results.read_table(path)[1].dataset for path in folder.glob("[!.]*.parquet"))
+    return any(dataset is not None and dataset["stand_in"] for dataset in tables)
+
+
 @contextlib.contextmanager
 def alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
     """Hold a run's lock, and say whether another process (of a killed batch, say) had it first.
@@ -114,7 +160,7 @@ def alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
     The system drops the lock when the process ends, however it ends.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
+    with lock.open("a+", encoding="utf-8") as file:
         waited = not _grasp(file)
         if waited:
             file.seek(0)
@@ -128,7 +174,7 @@ def alone(lock: Path, label: str, log: IO[str]) -> Iterator[bool]:
         yield waited
 
 
-def _grasp(file: IO[str]) -> bool:
+def _grasp(file: IO[Any]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -145,13 +191,14 @@ def _execute(
     profile: str,
     label: str,
     log: IO[str],
+    timeout: float | None,
 ) -> Path:
     """Execute the notebook and return the path of the result, or move it aside and raise."""
     import jupytext
     import nbformat
     import papermill
 
-    notebook = jupytext.read(source, fmt="py:percent")
+    notebook = jupytext.reads(profiles.text(source), fmt="py:percent")
     notebook.metadata["kernelspec"] = {
         "name": "python3",
         "display_name": "Python 3",
@@ -159,8 +206,11 @@ def _execute(
     }
     output, noise = scratch / "notebook.ipynb", scratch / "kernel.log"
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # we say it ourselves, once
-    error: BaseException | None = None
-    with _device(profiles.header(source).gpu and profile != "quick", label, log) as device:
+    error: Exception | None = None
+    with (
+        _device(profiles.header(source).gpu and profile != "quick", label, log) as device,
+        _Limit(timeout) as limit,
+    ):
         environment = {
             **device,
             "DDBOOK_ROOT": str(root),
@@ -176,31 +226,87 @@ def _execute(
         try:
             papermill.execute_notebook(
                 notebook,
-                str(output),
+                re.sub("[{}]", r"\g<0>\g<0>", str(output)),  # papermill fills in what is in braces
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(root / "notebooks"),
                 start_timeout=START_SECONDS,
-                kernel_manager_class=_kernel_manager(environment, log, noise),
+                kernel_manager_class=_kernel_manager(environment, log, noise, limit),
             )
-        except papermill.PapermillExecutionError as exception:
+        except (papermill.PapermillExecutionError, RuntimeError, OSError) as exception:
+            # RuntimeError is nbclient's: the kernel died or never started; OSError: no room
             error = exception
-        except RuntimeError as exception:  # nbclient's: the kernel died or never started
-            error = exception
-    executed = nbformat.read(output, as_version=4) if output.is_file() else notebook
+    try:
+        executed = nbformat.read(output, as_version=4)
+    except (OSError, ValueError):  # it did not come to that, or was cut when the disk was full
+        executed = notebook
     _tidy(executed, source, made, root)
-    nbformat.write(executed, output)
     if error is None:
+        nbformat.write(executed, output)
         return output
-    made.failed.parent.mkdir(parents=True, exist_ok=True)
-    output.replace(made.failed)
-    spoken = noise.read_text(errors="replace").splitlines() if noise.is_file() else []
+    spoken = noise.read_text("utf-8", "replace").splitlines() if noise.is_file() else []
     said = [str(error), *(line for line in spoken if "WARNING" not in line)]
-    raise Failed(_report(label, executed, source, said, made.failed, root)) from error
+    if limit.passed:
+        said = [f"ended after {timeout:g} s, its time limit"]
+        _note(executed, "TimeoutError", said[0])
+    elif isinstance(error, OSError):
+        said = [f"OSError: {places.explain(error, root)}"]
+    _remove(made.partial)  # which may make room for what can be kept
+    try:
+        nbformat.write(executed, output)
+        made.failed.parent.mkdir(parents=True, exist_ok=True)
+        output.replace(made.failed)
+        kept = f"as far as it came: {_relative(made.failed, root)}"
+    except OSError as exception:
+        kept = f"nothing of it could be kept: {places.explain(exception, root)}"
+    brief = limit.passed or isinstance(error, OSError)
+    raise Failed(_report(label, executed, source, said, kept, root, brief)) from error
 
 
-def _kernel_manager(environment: dict[str, str], log: IO[str], noise: Path) -> type:
+class _Limit:
+    """A time limit: kills the kernel that `watch` named when the seconds have passed.
+
+    A kill cannot be put off, by a loop in compiled code or by a handler, and takes with it what
+    the notebook started.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.passed = False
+        self._kernel: int | None = None
+        self._lock = threading.Lock()
+        longest = threading.TIMEOUT_MAX
+        self._timer = None if seconds is None else threading.Timer(min(seconds, longest), self._end)
+
+    def __enter__(self) -> _Limit:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def watch(self, kernel: int | None) -> None:
+        """Say which process is to be killed: the leader of a group of its own."""
+        with self._lock:
+            self._kernel = kernel
+            if self.passed:
+                self._kill()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.passed = True
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._kernel is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._kernel, signal.SIGKILL)
+
+
+def _kernel_manager(environment: dict[str, str], log: IO[str], noise: Path, limit: _Limit) -> type:
     """Return a kernel manager whose kernels are this Python, whatever kernels are installed.
 
     The kernel gets a copy of the log's file descriptor, to which `page.Run.progress` writes: what
@@ -229,6 +335,7 @@ def _kernel_manager(environment: dict[str, str], log: IO[str], noise: Path) -> t
                     inherited["DDBOOK_LOG_FD"] = str(descriptor)
                     options.update(pass_fds=(descriptor,))
                 await super().start_kernel(**options)
+                limit.watch(getattr(self.provisioner, "pid", None))
 
     return ThisPython
 
@@ -248,7 +355,7 @@ def _device(gpu: bool, label: str, log: IO[str]) -> Iterator[dict[str, str]]:
     while True:
         for device in candidates:
             lock = Path(tempfile.gettempdir()) / f"ddbook-gpu-{os.getuid()}-{device}.lock"
-            with lock.open("a") as file:
+            with lock.open("ab") as file:
                 if not _grasp(file):
                     continue
                 fraction = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
@@ -273,10 +380,10 @@ def visible_gpus() -> list[str]:
     if visible is not None:  # a scheduler's, or the user's, choice
         return [device.strip() for device in visible.split(",") if device.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    return re.findall(r"(?m)^GPU (\d+):", listed.stdout)
+    return re.findall(r"(?m)^GPU (\d+):", listed.decode("utf-8", "replace"))
 
 
 def _tidy(notebook: NotebookNode, source: Path, made: places.Products, root: Path) -> None:
@@ -293,12 +400,43 @@ def _tidy(notebook: NotebookNode, source: Path, made: places.Products, root: Pat
 def _put_in_place(whole: Path, made: places.Products, scratch: Path) -> None:
     """Let the finished run take its place, so that at no moment an old part meets a new one."""
     made.notebook.parent.mkdir(parents=True, exist_ok=True)
-    made.notebook.unlink(missing_ok=True)  # from here on there is no finished run …
-    if made.folder.exists():
-        made.folder.rename(scratch / "former")
-    made.partial.rename(made.folder)
-    whole.replace(made.notebook)  # … until here
+    try:
+        if made.notebook.exists():
+            made.notebook.rename(scratch / FORMER)  # from here on there is no finished run …
+        if made.folder.exists():
+            made.folder.rename(scratch / "former")
+        made.partial.rename(made.folder)
+        whole.replace(made.notebook)  # … until here
+    except BaseException:
+        _undo_half_a_move(made, scratch)
+        raise
     made.failed.unlink(missing_ok=True)
+
+
+def _undo_half_a_move(made: places.Products, scratch: Path) -> None:
+    """Put the former run back if the new one was cut off on its way to its place."""
+    if made.notebook.exists() or not (scratch / FORMER).is_file():
+        return
+    if (scratch / "former").is_dir():
+        _remove(made.folder)
+        (scratch / "former").rename(made.folder)
+    (scratch / FORMER).rename(made.notebook)
+
+
+def _note(notebook: NotebookNode, name: str, message: str) -> None:
+    """Give the cell that was running an error, as an exception would have."""
+    import nbformat.v4
+
+    if started := _started(notebook):
+        text = f"{name}: {message}"
+        started[-1].outputs.append(
+            nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[text])
+        )
+
+
+def _started(notebook: NotebookNode) -> list[NotebookNode]:
+    code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    return [c for c in code if (c.metadata.get("papermill") or {}).get("start_time")]
 
 
 def _report(
@@ -306,25 +444,28 @@ def _report(
     notebook: NotebookNode,
     source: Path,
     said: list[str],
-    failed: Path,
+    kept: str,
     root: Path,
+    brief: bool,
 ) -> str:
     """Say which cell failed, with the last lines of its exception, and where the notebook is.
 
-    `said` is what is known when no cell has an exception, since the kernel died.
+    `said` is what is known when no cell has an exception, since the kernel died; `brief` if it is
+    the whole reason.
     """
-    code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
-    started = [c for c in code if (c.metadata.get("papermill") or {}).get("start_time")]
+    started = _started(notebook)
     where, lines = "its kernel, before the first cell", []
     if started:
         cell = started[-1]  # papermill stops at the first that fails
-        text, first = source.read_text(encoding="utf-8"), cell.source.strip().partition("\n")[0]
+        text, first = profiles.text(source), cell.source.strip().partition("\n")[0]
         at = text.find(cell.source)
         line = f":{text.count(chr(10), 0, at) + 1}" if at >= 0 else ""
         where = f"cell [{len(started)}], {_relative(source, root)}{line}: {first[:60]}"
         for output in cell.get("outputs", []):
-            if output.output_type == "error":
+            if output.output_type == "error" and not brief:
                 lines = "\n".join(output.traceback).splitlines()
+    if brief:
+        return f"{label}: FAILED, {said[0]}, in {where}\n  {kept}"
     if not lines:
         lines = [*said, "(a kernel dies when it is killed, or out of memory)"]
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
@@ -332,7 +473,7 @@ def _report(
         [
             f"{label}: FAILED in {where}",
             *(f"    {line}" for line in plain[-TRACEBACK_LINES:]),
-            f"  as far as it came: {_relative(failed, root)}",
+            f"  {kept}",
         ]
     )
 
@@ -373,6 +514,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="a setting in place of the profile's; the value is YAML, such as 1e-3 or [1, 2]",
     )
     parser.add_argument("--check", action="store_true", help="check the arguments, run nothing")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", help="end a run that takes longer than this"
+    )
+    parser.add_argument(
+        "--if-stale", action="store_true", help="run nothing if a finished run still stands"
+    )
     return parser.parse_args(words)
 
 
@@ -392,13 +539,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"parameter: {key}: {error}") from error
             if overrides[key] is None:  # it would stand for the profile's value
                 raise ValueError(f"parameter: {key} has no value")
+        timeout = check_timeout(options.timeout)
         if options.check:
             check(options.name, options.profile, overrides, places.root())
+            places.check_writable(places.root())
         else:
-            run(options.name, options.profile, overrides)
+            run(
+                options.name,
+                options.profile,
+                overrides,
+                timeout=timeout,
+                if_stale=options.if_stale,
+            )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {places.explain(error)}", file=sys.stderr)
+        return 1
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
