@@ -205,12 +205,13 @@ claims.record(
 # {claim}`dd-fig4-pattern`. It **hinges on the network and the rate**.
 #
 # - *Gradient norms.* At moderate rates they are higher in
-#   {measured}`dd-fig4-gradient-norm:share_of_pairs_higher:.3g` of the pairs, always so for the tanh
-#   networks, and by more the larger the rate, as a term with coefficient $\alpha h/4$ should. For
+#   {measured}`dd-fig4-gradient-norm:share_of_pairs_higher:share` of the
+#   {measured}`dd-fig4-gradient-norm:pairs` pairs, always so for the tanh networks, and by more the
+#   larger the rate, as a term with coefficient $\alpha h/4$ would have it. For
 #   the relu network at its two smallest rates they are lower, by a hundredth of a decade:
 #   {claim}`dd-fig4-gradient-norm` as a statement about all settings.
 # - *Performance.* Averaged over networks and seeds, accuracy is lower at
-#   {measured}`dd-fig4-worse:share_of_rates_less_accurate:.2g` of the rates, the largest; at the
+#   {measured}`dd-fig4-worse:share_of_rates_less_accurate:share` of the rates, the largest; at the
 #   others it is slightly *higher*: {claim}`dd-fig4-worse`.
 # - *Stability.* At the largest rate the worst loss is higher under alternating updates by a factor
 #   of {measured}`dd-fig4-less-stable:median_ratio_of_worst_loss_at_largest_rate:.2g` in the median
@@ -220,8 +221,9 @@ claims.record(
 # The last point has a classical side. On a quadratic, alternating updates are a block Gauss–Seidel
 # iteration, stable while $h$ times the largest eigenvalue of each *diagonal block* of the Hessian is
 # below two; simultaneous updates need the same of the *whole* Hessian, which is more. On a
-# quadratic, then, taking turns is never less stable. Where it is on a network, that is the work of
-# what a quadratic leaves out: θ seeks large gradients of φ, and curvature follows.
+# quadratic, then, taking turns is never less stable. Where it is on a network, something that a
+# quadratic leaves out must be at work. That θ seeks large gradients of φ, and that curvature grows with
+# them, would be one such thing; we have not measured whether it is.
 
 # %% tags=["remove-input"]
 run.card(here, published, run.load("pairs"))

@@ -774,23 +774,32 @@ orbits["distance"] = orbits.distance.replace(np.inf, np.nan)  # the flow was sin
 _ = run.save("orbits", orbits)
 shown_orbits = run.published("orbits") or run.load("orbits")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against h lambda at the start in bins. Left: the share of starts at which a flow exists after ten steps: one for NGF and IGR everywhere, falling to near zero for PF beyond two, and high again with the non-principal term. Right: median distance to gradient descent after two steps, PF lowest below one."}, "figure": {"caption": "Over a grid of starts on the banana function, against $h\\lambda_0$ at the start. Left: share of starts where the flow can be followed for ten steps. Right: median distance to gradient descent after two steps, where the flow exists.", "name": "fig-banana-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against h lambda at the start in bins. Left: the share of starts at which a flow exists after ten steps: one for NGF and IGR everywhere, falling to near zero for PF beyond two, and high again with the non-principal term. Right: median distance to gradient descent after two steps over the starts from which all flows can be followed: one of the two principal flows is lowest in every bin, and the last bin has too few such starts."}, "figure": {"caption": "Over a grid of starts on the banana function, against $h\\lambda_0$ at the start. Left: share of starts where the flow can be followed for ten steps. Right: median distance to gradient descent after two steps, over the starts from which *all* flows can be followed so far, the same for each flow. $n$: the number of starts; over fewer than five no median is drawn.", "name": "fig-banana-map"}}
 BINS = [0, 0.5, 1, 1.5, 2, 3, 5, 30]
 frame = shown_orbits.frame.assign(bin=lambda f: pd.cut(f["h lambda"], BINS))
 labels = [f"{a:g}–{b:g}" for a, b in itertools.pairwise(BINS)]
 labels[-1] = "5+"
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.7))
+
+
+def by_bin(step):
+    """The starts in each bin, and their distances from gradient descent, a column a flow."""
+    rows = frame[frame.step == step]
+    wide = rows.pivot(index=["bin", "h", "start"], columns="flow", values="distance")
+    return wide.groupby("bin", observed=False), wide.dropna().groupby("bin", observed=False)
+
+
+late, early = by_bin(10)[0], by_bin(2)[1]
+enough = early.size() >= 5
 for name in ALPHAS:
-    one = frame[frame.flow == name]
-    late = one[one.step == 10].groupby("bin", observed=False).distance
-    alive = late.count() / late.size()
-    early = one[one.step == 2].groupby("bin", observed=False).distance.median()
-    left.plot(labels, alive, "o-", color=colors[name], label=name)
-    right.semilogy(labels, early, "o-", color=colors[name])
-left.set(xlabel=r"$h\lambda_0$ at the start", ylabel="share that exists", ylim=(-0.05, 1.1))
-right.set(xlabel=r"$h\lambda_0$ at the start", ylabel="median distance, 2 steps")
-for ax in (left, right):
-    ax.tick_params(axis="x", labelsize=8.5)
+    left.plot(labels, late[name].count() / late.size(), "o-", color=colors[name], label=name)
+    right.semilogy(labels, early[name].median().where(enough), "o-", color=colors[name])
+left.set(ylabel="share that exists", ylim=(-0.05, 1.1))
+right.set(ylabel="median distance, 2 steps")
+for ax, counts in ((left, late.size()), (right, early.size())):
+    ticks = [f"{label}\n{n}" for label, n in zip(labels, counts, strict=True)]
+    ax.set_xticks(range(len(labels)), ticks, fontsize=8.5)
+    ax.set_xlabel(r"$h\lambda_0$ at the start, and $n$")
 fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
 plt.show()
 
@@ -840,7 +849,10 @@ claims.record(
         "nonprincipal_exists": alive["PF + non-principal"],
     },
 )
-medians = far[far.step == 5].median()
+after_five = far[far.step == 5]
+# from the same starts: those from which the flow with the term can be followed so far
+both = after_five[after_five["PF + non-principal"].notna()]
+medians = both.median()
 claims.record(
     "pf-fig6-far-tracks",
     holds=bool(medians["PF + non-principal"] < medians["NGF"]),
@@ -848,20 +860,22 @@ claims.record(
         "nonprincipal": medians["PF + non-principal"],
         "ngf": medians["NGF"],
         "third_order": medians["third order"],
+        "starts": len(both),
+        "of": len(after_five),
     },
 )
 
 # %% [markdown]
-# Below $1/h$ PF is closer to gradient descent after ten steps than NGF and IGR from most starts
-# (share {measured}`pf-fig6-below:share:.2f`): {claim}`pf-fig6-below`. Near $2/h$ it can be followed through an
-# oscillating run, as in the middle column ({claim}`pf-fig6-near`), though not from every start. Far
-# above, the paper says two things. PF fails there, and the non-principal term makes the flow stable
-# again: so it is, PF exists after ten steps from {measured}`pf-fig6-far:pf_exists:.2f` of the
-# starts and with the term from {measured}`pf-fig6-far:nonprincipal_exists:.2f`:
-# {claim}`pf-fig6-far`. That flow then captures the general trajectory of gradient descent: as a rule
-# it does not, its median distance after five steps is
-# {measured}`pf-fig6-far-tracks:nonprincipal:.2g`, NGF's {measured}`pf-fig6-far-tracks:ngf:.2g`:
-# {claim}`pf-fig6-far-tracks`.
+# Below $1/h$ PF is closer to gradient descent after ten steps than NGF and IGR from
+# {measured}`pf-fig6-below:share:share` of the starts: {claim}`pf-fig6-below`. Near $2/h$ it can be
+# followed through an oscillating run, as in the middle column ({claim}`pf-fig6-near`), though not from
+# every start. Far above, the paper says two things. PF fails there, and the non-principal term makes the
+# flow stable again: so it is, PF exists after ten steps from {measured}`pf-fig6-far:pf_exists:share` of
+# {measured}`pf-fig6-far:starts` starts and with the term from
+# {measured}`pf-fig6-far:nonprincipal_exists:share`: {claim}`pf-fig6-far`. That flow then captures the
+# general trajectory of gradient descent: as a rule it does not, its median distance after five steps is
+# {measured}`pf-fig6-far-tracks:nonprincipal:.2g`, NGF's from the same starts
+# {measured}`pf-fig6-far-tracks:ngf:.2g`: {claim}`pf-fig6-far-tracks`.
 #
 # ## One dimension, not quadratic
 #
@@ -964,6 +978,6 @@ run.card(shown_orbits, "quadratics", "series", "branches", "banana", "orbits")
 # %% [markdown]
 # ## What to vary
 #
-# - `ALPHAS`: any function of $z = h\lambda$ is a flow. `positive_alpha` climbs.
-# - `continued_alpha` for `principal_alpha` in `flow_field`: see which figures change.
+# - `ALPHAS`: any function of $z = h\lambda$ is a flow. `ddlib.flows.positive_alpha` climbs.
+# - `principal_alpha` in place of `continued_alpha` in `ALPHAS`: see which figures change.
 # - `ripple`: put another function of one variable. Where does its curvature pass $1/h$?

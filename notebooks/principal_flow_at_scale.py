@@ -231,8 +231,8 @@ claims.record(
 # {measured}`ours-krylov-products:parameters` parameters, which is what the eigendecomposition pays for.
 #
 # **When to trust it.** Without an eigendecomposition the error is not known, but the change from $k - 2$
-# to $k$ products is. It is an honest estimate: the true error is at most ten times as large in a share of
-# {measured}`ours-krylov-estimate:share:.2f` of {measured}`ours-krylov-estimate:cases` cases
+# to $k$ products is. It is an honest estimate: the true error is at most ten times as large in
+# {measured}`ours-krylov-estimate:share:share` of {measured}`ours-krylov-estimate:cases` cases
 # ({claim}`ours-krylov-estimate`). In float32 the floor is between
 # {measured}`ours-krylov-float32:best:.0e` and {measured}`ours-krylov-float32:worst:.0e`
 # ({claim}`ours-krylov-float32`); an eigenvalue close to $1/h$ can make it worse, since the logarithm

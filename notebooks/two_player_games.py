@@ -299,7 +299,7 @@ claims.record(
 
 # %% [markdown]
 # For step sizes up to 0.3 the first-order verdict agrees with the exact one at
-# {measured}`dd-stability-analysis:agreement:.4g` of the
+# {measured}`dd-stability-analysis:agreement:share` of the
 # {measured}`dd-stability-analysis:points` points that are not neutral to within the neglected
 # order: {claim}`dd-stability-analysis`. For large steps it is only an approximation, as the paper
 # says itself, and a higher order is not always a better verdict: the series need not converge.
@@ -314,9 +314,10 @@ claims.record(
 # - the original flow $(\alpha f, \lambda g)$;
 # - the published coefficients on one clock, $(\alpha (f + h f_1), \lambda (g + h g_1))$;
 # - the published flow on two clocks, restarted from its own state every step;
-# - the joint field of backward error analysis, $\phi' = \alpha\,(f - \tfrac h2(\alpha f\nabla_\phi f
-#   + \lambda g\nabla_\theta f))$ and likewise for θ, which carries the *other* player's rate in its
-#   interaction term.
+# - the joint field of backward error analysis, which carries the *other* player's rate in its
+#   interaction term, for φ
+#   $\alpha\,(f - \tfrac h2(\alpha f\nabla_\phi f + \lambda g\nabla_\theta f))$
+#   and likewise for θ.
 
 # %%
 field, h, rates = linear_game(0.09, 0.09), 1.0, Players(0.05, 0.2)

@@ -417,3 +417,28 @@ def test_number_with_a_format():
     assert show_number(0.98061, ".3f") == "0.981"
     assert show_number(1.5e-7, ".1e") == "1.5×10⁻⁷"
     assert show_number(0.5, ".0%") == "50%"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.0, "all"),
+        (1, "all"),
+        (0.0, "none"),
+        (312 / 312, "all"),
+        (279 / 312, "89%"),
+        (3408 / 3409, "99.97%"),
+        (1 / 3409, "0.03%"),
+        (1 - 2.0**-53, "99.99999999999999%"),
+    ],
+)
+def test_a_share_says_all_only_where_it_is_all(value, shown):
+    assert show_number(value, "share") == shown
+    percent = {"all": "100%", "none": "0%"}.get(shown, shown)
+    assert show_number(value, ".0%") == percent
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, 12])
+def test_what_is_no_share_is_refused(value):
+    with pytest.raises(ValueError, match="a share must be between 0 and 1, got"):
+        show_number(value, "share")

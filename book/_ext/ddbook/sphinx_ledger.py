@@ -8,7 +8,8 @@ on record or when no notebook measured a claim, so that `-W` fails the build.
 In prose:
 
 - ``{claim}`some-id` ``: the verdict with its numbers, linked to the ledger
-- ``{measured}`some-id:key` ``: one measured number; ``{measured}`some-id:key:.2f` `` formats it
+- ``{measured}`some-id:key` ``: one measured number; ``{measured}`some-id:key:.2f` `` formats it,
+  and the format `share` puts a share of cases in words: "all", "none", "89%"
 - ``{when-judged} some-id``: a directive around prose on a claim, for one that only a larger profile
   may judge: until it has, the claim's statement and what it waits for stand there instead
 
@@ -137,10 +138,13 @@ def load_ledger(root: Path, profile: str, claims_file: str = "book/claims.yml") 
 def show_number(value: object, spec: str = "") -> str:
     """Return a measured value as a reader wants it: four significant digits, real minus signs.
 
-    `spec` is a Python format specification that overrides the digits.
+    `spec` is a Python format specification that overrides the digits, or `share`: the words that go
+    before "of the cases". A share is 0 % or 100 % only where it is none or all.
 
     >>> show_number(0.0123456), show_number(-1.5), show_number(3.2e-9), show_number(True)
     ('0.01235', '−1.5', '3.2×10⁻⁹', 'yes')
+    >>> show_number(1.0, "share"), show_number(0.894, "share"), show_number(0.9997, "share")
+    ('all', '89%', '99.97%')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -150,7 +154,13 @@ def show_number(value: object, spec: str = "") -> str:
         return str(value)
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if spec:
+    if spec == "share":
+        if not 0 <= value <= 1:
+            raise ValueError(f"a share must be between 0 and 1, got {value}")
+        text = {0: "none", 1: "all"}.get(value) or _percent(value, ".0%")
+    elif spec.endswith("%"):
+        text = _percent(value, spec)
+    elif spec:
         text = format(value, spec)
     elif isinstance(value, int):
         text = (
@@ -170,6 +180,16 @@ def show_number(value: object, spec: str = "") -> str:
         power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         text = f"{mantissa}×10{power}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(value: float, spec: str) -> str:
+    """Return a percentage, with as many more digits as keep it off 0 and 100 if it is neither."""
+    text = format(value, spec)
+    for digits in range(1, 17):
+        if value in (0, 1) or float(text.rstrip("%").replace(",", "")) not in (0, 100):
+            break
+        text = format(value, f".{digits}%")
+    return text
 
 
 def measured_text(measured: Any, at_most: int | None = None) -> str:
