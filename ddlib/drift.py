@@ -55,23 +55,32 @@ def _combine(weights: np.ndarray, iterates: PyTree) -> PyTree:
     return jax.tree.map(leaf, iterates)
 
 
-def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, ...]]:
+def modified_terms(
+    step: Step, order: int, *, at: float | Array = taylor.SMALL
+) -> Callable[[PyTree], tuple[PyTree, ...]]:
     """The terms f₀, f₁, …, f_order of the modified field of any step.
 
     f₀ is the field that the step discretises; h f₁ is its discretisation drift. The cost is that
     of order + 1 steps in the arithmetic of truncated power series (see `ddlib.taylor`): about
     (order + 2)²/2 plain steps each.
 
+    A step may branch, loop and compare: the terms are those of small positive h, and where a step
+    looks at h alone (`h == 0`, `h > 1e-8`) those of h = `at`. One that iterates until something is
+    small is expanded about what the iteration converges to.
+
     Args:
       step: a one-step map `(h, y) -> y` with `step(0, y) == y`, smooth in both.
       order: how many terms beyond f₀, zero or more.
+      at: the step size of interest, positive; it matters to steps that look at h alone.
 
     Returns:
       A function from a state to the tuple (f₀, …, f_order), each like the state.
 
     Raises:
-      ValueError: a bad order; a state of integers; or, outside a trace, a step that moves when
-        h = 0 (heavy ball with fixed momentum does: extend its state first).
+      ValueError: a bad order or `at`; a state of integers or without arrays; or, outside a trace, a
+        step that moves when h = 0, at this state or at others (heavy ball with fixed momentum does:
+        extend its state first), or that has no series in h where it has a value. Inside a trace the
+        terms of both are NaN.
 
     >>> from ddlib.methods import euler
     >>> terms = modified_terms(euler(lambda y: -y), order=2)(jnp.array(1.0))
@@ -79,29 +88,59 @@ def modified_terms(step: Step, order: int) -> Callable[[PyTree], tuple[PyTree, .
     [-1.0, -0.5, -0.33333]
     """
     check_count("order", order, least=0)
+    check_step_size("at", at)
     weights = _logarithm_weights(order + 1)
+    given = step
     if isinstance(step, ImplicitStep):  # that many sweeps have the same series to this order
         step = step.sweeps(order + 1)
 
     def terms(y: PyTree) -> tuple[PyTree, ...]:
-        y = jax.tree.map(jnp.asarray, y)
         check_inexact("y", y)
-        iterates = taylor.scan_compose(step, y, num_steps=order + 1, order=order + 1)
-        _check_rest(iterates[0], y)
-        return tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
-
-    return terms
-
-
-def _check_rest(iterates: PyTree, y: PyTree) -> None:
-    if not is_concrete(iterates):
-        return
-    for at_rest, x in zip(jax.tree.leaves(iterates), jax.tree.leaves(y), strict=True):
-        if jnp.any(jnp.abs(at_rest - x) > 1024 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(x))):
+        y = jax.tree.map(jnp.asarray, y)
+        iterates = taylor.scan_compose(step, y, num_steps=order + 1, order=order + 1, at=at)
+        moves = _moves_at_rest(step, iterates[0], y)
+        if is_concrete(moves) and bool(moves):
             raise ValueError(
                 "step(0, y) must return y, but this step moves at h = 0: it has no modified field "
                 "in these coordinates. Extend its state (with its momentum, say) so that it rests."
             )
+        found = tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
+        if is_concrete(found) and not _finite(found) and _finite((y, given(at, y))):
+            raise ValueError(
+                "step must have a series in h at y, but its terms are not finite where its value "
+                "is: it is not smooth in h there, or loops until something is small and does not "
+                "settle"
+            )
+        return jax.tree.map(lambda x: jnp.where(moves, jnp.nan, x).astype(x.dtype), found)
+
+    return terms
+
+
+def _moves_at_rest(step: Step, iterates: PyTree, y: PyTree) -> Array:
+    """Whether step(0, ·) moves y or a state near it: a momentum may be zero at this one."""
+    leaves, tree = jax.tree.flatten(y)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    apart = [
+        x
+        + 32
+        * jnp.finfo(x.dtype).eps ** 0.5
+        * (1 + jnp.abs(x))
+        * jax.random.normal(key, x.shape, x.dtype)
+        for key, x in zip(keys, leaves, strict=True)
+    ]
+    near = jax.tree.unflatten(tree, apart)
+    after = step(jnp.zeros((), jnp.finfo(jnp.result_type(*leaves)).dtype), near)
+
+    def moved(new: Array, old: Array) -> Array:  # a NaN, where `near` leaves a domain, says nothing
+        rounding = 1024 * jnp.finfo(old.dtype).eps * (1 + jnp.abs(old))
+        return jnp.any(jnp.abs(new - old) > rounding)
+
+    found = jax.tree.map(moved, (iterates, after), (y, near))
+    return jnp.any(jnp.stack(jax.tree.leaves(found)))
+
+
+def _finite(tree: PyTree) -> bool:
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(tree))
 
 
 def modified_field(step: Step, h: float | Array, order: int) -> Field:
@@ -125,7 +164,8 @@ def modified_field(step: Step, h: float | Array, order: int) -> Field:
     -1.05
     """
     check_step_size("h", h, zero=True)
-    terms = modified_terms(step, order)
+    at = jnp.where(jnp.asarray(h) > 0, h, taylor.SMALL)  # what looks at h alone sees this one
+    terms = modified_terms(step, order, at=at)
 
     def field(y: PyTree) -> PyTree:
         def horner(*leaves: Array) -> Array:
@@ -161,6 +201,7 @@ def estimate_modified_field(iterates: PyTree, h: float | Array) -> PyTree:
     -1.0536
     """
     check_step_size("h", h)
+    check_inexact("iterates", iterates)
     lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(iterates)}
     if len(lengths) != 1 or min(lengths, default=()) < (2,):
         raise ValueError(

@@ -4,8 +4,14 @@ Backward error analysis differentiates a step several times in the scalar h. Nes
 right but doubles the program at every order. Here the program is evaluated once in the arithmetic
 of truncated power series: linear primitives act on every coefficient, products convolve them, a
 few functions have their recurrences (Griewank and Walther 2008, Chapter 13), loops and branches run
-their bodies in this arithmetic (a `while` asks its condition at t = 0), and whatever else occurs is
-expanded by nested forward mode *of that primitive alone*.
+their bodies in this arithmetic, and whatever else occurs is expanded by nested forward mode *of
+that primitive alone*.
+
+Comparisons, and with them branches, kinks and the ends of loops, are taken at t = 0, as JAX takes
+them. The steps of `scan_compose` are expanded for small positive t instead, since at t = 0 a step
+does nothing and whatever it compares may tie. There series compare by their first coefficients
+that differ; what depends on t alone is compared at a given t > 0; and a loop that ends at t = 0 but
+would go on at that t runs until its series has settled (see `_while`).
 
 `stop_gradient` is the identity here, and `custom_vjp` its plain function. They say what a loss's
 gradient should be, and that has happened by the time the step exists; the step's value still
@@ -16,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import factorial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
@@ -27,6 +33,24 @@ from jaxtyping import Array, PyTree
 from ddlib._check import check_count
 
 Series = list[Array]  # coefficients c_0, c_1, …, c_p of Σ c_k t^k
+
+SMALL = 2.0**-10  # where comparisons of t alone are taken, unless the caller knows better
+TURNS = 256  # that a loop has to settle
+
+
+class _Clock(list):
+    """The series of something that depends on t alone."""
+
+
+class _Mode(NamedTuple):
+    """How a program is expanded: to which power, and where comparisons are taken.
+
+    `at` None: at t = 0. Else for t → 0⁺, and at t = `at` where only t is compared.
+    """
+
+    order: int
+    at: Any = None
+
 
 # Linear in all their arguments at once, and free of constants.
 _LINEAR = {
@@ -108,10 +132,6 @@ def _log1p(x: Series) -> Series:
     return [jnp.log1p(x[0]), *_log([1 + x[0], *x[1:]])[1:]]
 
 
-def _abs(x: Series) -> Series:  # JAX's convention: slope 1 at 0
-    return [jnp.abs(x[0]), *(jnp.where(x[0] >= 0, c, -c) for c in x[1:])]
-
-
 _ELEMENTWISE = {
     "exp": _exp,
     "log": _log,
@@ -121,9 +141,60 @@ _ELEMENTWISE = {
 }
 
 
-def _choose(a: Series, b: Series, first: Array, tie: Array) -> Series:
-    """One of two series by what holds at t = 0; where they tie, JAX's slope is the mean of both."""
-    return [jnp.where(first, x, jnp.where(tie, (x + z) / 2, z)) for x, z in zip(a, b, strict=True)]
+_COMPARISONS = {"eq": lax.eq, "ne": lax.ne, "lt": lax.lt, "le": lax.le, "gt": lax.gt, "ge": lax.ge}
+
+
+def _compare(name: str, a: Series, b: Series, mode: _Mode) -> Array:
+    """Whether a < b, and so on: at t = 0; for t → 0⁺, by the first coefficients that differ."""
+    compare = _COMPARISONS[name]
+    if mode.at is None:
+        return compare(a[0], b[0])
+    if isinstance(a, _Clock) and isinstance(b, _Clock):
+        return compare(_value(a, mode.at), _value(b, mode.at))
+    rest = jnp.zeros_like(a[0])
+    for x, z in zip(a[:0:-1], b[:0:-1], strict=True):
+        rest = jnp.where(x != z, x - z, rest)
+    return jnp.where(a[0] != b[0], compare(a[0], b[0]), compare(rest, jnp.zeros_like(rest)))
+
+
+def _extreme(bind: Callable, name: str, a: Series, b: Series, mode: _Mode) -> Series:
+    """The larger or the smaller; where two tie at t = 0, JAX's slope there is the mean of both."""
+    first = _compare("gt" if name == "max" else "lt", a, b, mode)
+    tie = (a[0] == b[0]) & (mode.at is None)
+    chosen = [
+        jnp.where(first, x, jnp.where(tie, (x + z) / 2, z)) for x, z in zip(a, b, strict=True)
+    ]
+    if mode.at is None:
+        return [*bind(a[0], b[0]), *chosen[1:]]  # which hands on a NaN of either
+    return [jnp.where(jnp.isnan(a[0]), a[0], chosen[0]), *chosen[1:]]
+
+
+def _sign(x: Series, mode: _Mode) -> Array:
+    """Of real numbers, ±1 or 0."""
+    zero = _full(jnp.zeros_like(x[0]), mode.order)
+    up, down = (_compare(name, x, zero, mode).astype(x[0].dtype) for name in ("gt", "lt"))
+    return up - down
+
+
+def _reduce_extreme(bind: Callable, name: str, x: Series, axes: Sequence[int]) -> Series:
+    """The largest or smallest entry for t → 0⁺: those that tie go by the next coefficient."""
+    left, others = jnp.ones(x[0].shape, bool), -jnp.inf if name == "reduce_max" else jnp.inf
+    out = []
+    for c in x:
+        found = bind(jnp.where(left, c, others))[0]
+        left = left & (c == jnp.expand_dims(found, axes))
+        out.append(found)
+    return out
+
+
+def _value(x: Any, t: Any) -> Any:
+    """A series' polynomial at t; what is no series as it is."""
+    if not isinstance(x, list):
+        return x
+    total = x[-1]
+    for c in x[-2::-1]:
+        total = c + jnp.asarray(t).astype(jnp.finfo(c.dtype).dtype) * total
+    return total
 
 
 def _is_inexact(x: Any) -> bool:
@@ -134,7 +205,7 @@ def _full(x: Any, order: int) -> Any:
     """A constant as a series; integers and Booleans stay as they are, constants always."""
     if isinstance(x, list) or not _is_inexact(x):
         return x
-    return [jnp.asarray(x), *(jnp.zeros_like(x) for _ in range(order))]
+    return _Clock([jnp.asarray(x), *(jnp.zeros_like(x) for _ in range(order))])
 
 
 def _constant(x: Any) -> Any:
@@ -154,13 +225,7 @@ def _nested(bind: Callable, arguments: list[Any], order: int) -> list[Any]:
     real = jnp.finfo(jnp.result_type(*(x[0] for x in varying))).dtype
 
     def along(t: Array) -> tuple[list[Array], ...]:
-        def value(series: Series) -> Array:
-            total = series[-1]
-            for c in series[-2::-1]:
-                total = c + t.astype(c.dtype) * total
-            return total
-
-        return (bind(*(value(x) if isinstance(x, list) else x for x in arguments)),)
+        return (bind(*(_value(x, t) for x in arguments)),)
 
     def extend(lower: Callable) -> Callable:
         def higher(t: Array) -> tuple[list[Array], ...]:
@@ -179,61 +244,146 @@ def _nested(bind: Callable, arguments: list[Any], order: int) -> list[Any]:
     ]
 
 
-def _scan(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
+def _plain(carry: list[Any]) -> list[Any]:
+    """As JAX's loops take them: series as lists and no subclass of it."""
+    return [list(x) if isinstance(x, list) else x for x in carry]
+
+
+def _marked(carry: list[Any], clocks: list[bool]) -> list[Any]:
+    return [_Clock(x) if is_clock else x for x, is_clock in zip(carry, clocks, strict=True)]
+
+
+def _clocks(turn: Callable[[list[Any]], list[Any]], start: list[Any], mode: _Mode) -> list[bool]:
+    """Which entries of a loop's carry depend on t alone, turn after turn."""
+    clocks = [mode.at is not None and isinstance(x, _Clock) for x in start]
+    while any(clocks):
+        stay: list[bool] = []
+
+        def trace(carry: list[Any], clocks: list[bool] = clocks, stay: list = stay) -> list[Any]:
+            out = turn(_marked(carry, clocks))
+            stay.extend(isinstance(x, _Clock) for x in out)
+            return _plain(out)
+
+        jax.eval_shape(trace, _plain(start))
+        after = [a and b for a, b in zip(clocks, stay, strict=True)]
+        if after == clocks:
+            break
+        clocks = after
+    return clocks
+
+
+def _scan(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any]:
     if "ft_in" in params:  # JAX 0.12
         parts = params["ft_in"].update(range(len(arguments))).unpack()
         num_consts, num_carry, _ = (len(list(part)) for part in parts)
     else:
         num_consts, num_carry = params["num_consts"], params["num_carry"]
     consts, rest = arguments[:num_consts], arguments[num_consts:]
+    start = [_full(x, mode.order) for x in rest[:num_carry]]
+    columns = _plain(rest[num_carry:])
+
+    def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
+        out = _run(params["jaxpr"], [*consts, *carry, *xs], mode)
+        return [_full(x, mode.order) for x in out[:num_carry]], out[num_carry:]
+
+    first = jax.tree.map(lambda x: x[0], columns) if params["length"] else None
+    clocks = [False] * num_carry
+    if first is not None:
+        clocks = _clocks(lambda carry: turn(carry, first)[0], start, mode)
 
     def body(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
-        out = _run(params["jaxpr"], [*consts, *carry, *xs], order)
-        return [_full(x, order) for x in out[:num_carry]], out[num_carry:]
+        carry, ys = turn(_marked(carry, clocks), xs)
+        return _plain(carry), _plain(ys)
 
     carry, ys = lax.scan(
         body,
-        [_full(x, order) for x in rest[:num_carry]],
-        rest[num_carry:],
+        _plain(start),
+        columns,
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],
     )
-    return [*carry, *ys]
+    return [*_marked(carry, clocks), *ys]
 
 
-def _while(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
+def _while(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any]:
+    """A loop, whose condition is asked as comparisons are.
+
+    A loop that turns until something is small (a fixed point, Newton's method) ends at once at
+    t = 0, where the start solves already. The series of what it would find at t > 0 is a fixed
+    point of the turn: so where the loop, ended, would go on at t = `at`, turns are taken until all
+    coefficients stay. Where they do not within `TURNS`, the result is NaN: it has no series here.
+    """
     first, second = params["cond_nconsts"], params["body_nconsts"]
     of_cond, of_body = arguments[:first], arguments[first : first + second]
+    start = [_full(x, mode.order) for x in arguments[first + second :]]
 
-    def holds(carry: list[Any]) -> Array:
-        return _run(params["cond_jaxpr"], [*map(_constant, [*of_cond, *carry])], order)[0]
+    def turn(carry: list[Any]) -> list[Any]:
+        out = _run(params["body_jaxpr"], [*of_body, *carry], mode)
+        return [_full(x, mode.order) for x in out]
+
+    clocks = _clocks(turn, start, mode)
 
     def body(carry: list[Any]) -> list[Any]:
-        out = _run(params["body_jaxpr"], [*of_body, *carry], order)
-        return [_full(x, order) for x in out]
+        return _plain(turn(_marked(carry, clocks)))
 
-    def masked(carry: list[Any]) -> list[Any]:
-        going = holds(carry)
+    def holds(carry: list[Any]) -> Array:
+        given = [*of_cond, *_marked(carry, clocks)]
+        if mode.at is None:
+            given = [*map(_constant, given)]
+        return _run(params["cond_jaxpr"], given, mode)[0]
 
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(jnp.expand_dims(going, tuple(range(going.ndim, new.ndim))), new, old)
+    def where(condition: Array, new: list[Any], old: list[Any]) -> list[Any]:
+        def choose(x: Array, z: Array) -> Array:
+            over = jnp.expand_dims(condition, tuple(range(condition.ndim, jnp.ndim(x))))
+            return jnp.where(over, x, z)
 
-        return jax.tree.map(choose, body(carry), carry)
+        return jax.tree.map(choose, new, old)
 
-    start = [_full(x, order) for x in arguments[first + second :]]
     if params["cond_jaxpr"].out_avals[0].shape:  # a vmapped loop: each goes on while its own holds
-        return lax.while_loop(lambda carry: jnp.any(holds(carry)), masked, start)
-    return lax.while_loop(holds, body, start)
+        end = lax.while_loop(
+            lambda carry: jnp.any(holds(carry)),
+            lambda carry: where(holds(carry), body(carry), carry),
+            _plain(start),
+        )
+    else:
+        end = lax.while_loop(holds, body, _plain(start))
+    if mode.at is None or not _weighs_numbers(params["cond_jaxpr"]):
+        return _marked(end, clocks)
+
+    at_some_t = [_value(x, mode.at) for x in [*of_cond, *end]]
+    ended_early = _run(params["cond_jaxpr"], at_some_t, mode)[0]
+
+    def settle(state: tuple[list[Any], Array, Array]) -> tuple[list[Any], Array, Array]:
+        carry, _, count = state
+        new = where(ended_early, body(carry), carry)
+        series = [(x, z) for x, z in zip(new, carry, strict=True) if isinstance(x, list)]
+        sizes = jnp.stack([jnp.max(jnp.abs(c), initial=0) for x, _ in series for c in x])
+        steps = [jnp.max(jnp.abs(a - b), initial=0) for x, z in series for a, b in zip(x, z)]  # noqa: B905
+        rounding = 64 * jnp.finfo(sizes.dtype).eps * sizes.max()
+        return new, jnp.stack(steps).max() > rounding, count + 1
+
+    settled, moves, _ = lax.while_loop(
+        lambda state: state[1] & (state[2] < TURNS), settle, (end, jnp.any(ended_early), 0)
+    )
+    lost = [[jnp.full_like(c, jnp.nan) for c in x] if isinstance(x, list) else x for x in settled]
+    return _marked(where(ended_early & moves, lost, settled), clocks)
 
 
-def _cond(params: dict[str, Any], arguments: list[Any], order: int) -> list[Any]:
-    def branch(jaxpr: Any) -> Callable[[list[Any]], list[Any]]:
-        return lambda operands: [_full(x, order) for x in _run(jaxpr, operands, order)]
+def _weighs_numbers(condition: Any) -> bool:
+    """Whether a loop's end depends on more than counting."""
+    inputs = (v for eqn in _needed(condition.jaxpr) for v in eqn.invars)
+    return any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in inputs)
 
-    return lax.switch(arguments[0], [*map(branch, params["branches"])], arguments[1:])
+
+def _cond(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any]:
+    def branch(jaxpr: Any) -> Callable[[], list[Any]]:
+        return lambda: _plain([_full(x, mode.order) for x in _run(jaxpr, arguments[1:], mode)])
+
+    return lax.switch(arguments[0], [*map(branch, params["branches"])])
 
 
+_STAIRS = {"ceil", "floor", "round"}
 _CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 _CALLS = {
     *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"),
@@ -241,9 +391,15 @@ _CALLS = {
 }
 
 
-def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
+def _apply(eqn: Any, arguments: list[Any], mode: _Mode) -> list[Any]:
     """One equation of the program: each argument an array (constant) or a series (a list)."""
-    name, params = eqn.primitive.name, eqn.params
+    clock = all(isinstance(x, _Clock) for x in arguments if isinstance(x, list))
+    out = _expand(eqn, arguments, mode, clock)
+    return [_Clock(x) if clock and isinstance(x, list) else x for x in out]
+
+
+def _expand(eqn: Any, arguments: list[Any], mode: _Mode, clock: bool) -> list[Any]:
+    name, params, order = eqn.primitive.name, eqn.params, mode.order
     bind_params: Any = eqn.primitive.get_bind_params(params)
 
     def bind(*values: Array, **changed: Any) -> list[Array]:
@@ -255,12 +411,18 @@ def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
 
     discrete = not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
     varying = [isinstance(x, list) for x in arguments]
-    if discrete or not any(varying):
-        return bind(*map(_constant, arguments))
+    if not any(varying):
+        return bind(*arguments)
     if name in _CALLS:
-        return _run(params["jaxpr" if "jaxpr" in params else "call_jaxpr"], arguments, order)
+        return _run(params["jaxpr" if "jaxpr" in params else "call_jaxpr"], arguments, mode)
     if name in _CONTROL:
-        return _CONTROL[name](params, arguments, order)
+        return _CONTROL[name](params, arguments, mode)
+    if name in _COMPARISONS:
+        return [_compare(name, *map(full, arguments), mode)]
+    at_some_t = mode.at is not None and clock  # what jumps does so at times, not at states
+    if discrete or (name in _STAIRS and at_some_t):
+        given = [_value(x, mode.at) if at_some_t else _constant(x) for x in arguments]
+        return [full(x) for x in bind(*given)]
     if name == "stop_gradient":
         return arguments
     if name in _LINEAR:
@@ -289,12 +451,18 @@ def _apply(eqn: Any, arguments: list[Any], order: int) -> list[Any]:
         a, b = arguments
         return [_divide(full(a), full(b)) if varying[1] else [c / b for c in a]]
     if name in ("max", "min"):
-        a, b = map(full, arguments)
-        first = a[0] > b[0] if name == "max" else a[0] < b[0]
-        value = bind(a[0], b[0])  # which hands on a NaN of either
-        return [[*value, *_choose(a, b, first, a[0] == b[0])[1:]]]
-    if name == "abs" and not jnp.iscomplexobj(arguments[0][0]):
-        return [_abs(arguments[0])]
+        return [_extreme(bind, name, *map(full, arguments), mode)]
+    if name == "clamp" and mode.at is not None:
+        low, x, high = map(full, arguments)
+        return [_extreme(lax.min, "min", _extreme(lax.max, "max", x, low, mode), high, mode)]
+    if name in ("reduce_max", "reduce_min") and mode.at is not None:
+        return [_reduce_extreme(bind, name, arguments[0], params["axes"])]
+    if name in ("abs", "sign") and not jnp.iscomplexobj(arguments[0][0]):
+        sign = _sign(arguments[0], mode)
+        if name == "sign":
+            return [full(jnp.where(jnp.isnan(arguments[0][0]), jnp.nan, sign))]
+        up = sign >= 0  # JAX's convention at 0
+        return [[*bind(arguments[0][0]), *(jnp.where(up, c, -c) for c in arguments[0][1:])]]
     if name == "integer_pow" and 1 <= params["y"] <= 4:
         return [_power(arguments[0], params["y"])]
     if name == "square":
@@ -315,7 +483,7 @@ def _needed(jaxpr: Any) -> list[Any]:
     return kept[::-1]
 
 
-def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order: int) -> list:
+def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], mode: _Mode) -> list:
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -323,15 +491,15 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], order
         return v.val if isinstance(v, jex.Literal) else values[v]
 
     for eqn in _needed(jaxpr):
-        out = _apply(eqn, [read(v) for v in eqn.invars], order)
+        out = _apply(eqn, [read(v) for v in eqn.invars], mode)
         values.update(zip(eqn.outvars, out, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def _run(closed: Any, arguments: Sequence[Any], order: int) -> list:
+def _run(closed: Any, arguments: Sequence[Any], mode: _Mode) -> list:
     """A program within the program, with its constants or, in some primitives, without any."""
     jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
-    return _evaluate(jaxpr, consts, arguments, order)
+    return _evaluate(jaxpr, consts, arguments, mode)
 
 
 def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree, ...]]:
@@ -354,6 +522,11 @@ def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree
     [1.0, 1.0, 0.5, 0.1667]
     """
     check_count("order", order, least=0)
+    return _compose(fn, _Mode(order))
+
+
+def _compose(fn: Callable[..., PyTree], mode: _Mode) -> Callable[..., tuple[PyTree, ...]]:
+    order = mode.order
 
     def series(*arguments: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         if any(len(coefficients) != order + 1 for coefficients in arguments):
@@ -362,12 +535,13 @@ def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree
                 f"{[len(coefficients) for coefficients in arguments]}"
             )
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*(c[0] for c in arguments))
+        kinds = [list if mode.at is None else _Clock] + [list] * len(arguments)  # t comes first
         inputs: list[Any] = [
-            [jnp.asarray(c) for c in column] if _is_inexact(column[0]) else column[0]
-            for coefficients in arguments
+            kind(map(jnp.asarray, column)) if _is_inexact(column[0]) else column[0]
+            for kind, coefficients in zip(kinds, arguments, strict=False)
             for column in zip(*map(jax.tree.leaves, coefficients), strict=True)
         ]
-        outputs = _evaluate(closed.jaxpr, closed.consts, inputs, order)
+        outputs = _evaluate(closed.jaxpr, closed.consts, inputs, mode)
         tree = jax.tree.structure(shape)
         full = [
             x if isinstance(x, list) else [jnp.asarray(x)] + [jnp.zeros_like(x)] * order
@@ -392,9 +566,21 @@ def coefficients(fn: Callable[[Array], PyTree], at: float | Array, order: int) -
 
 
 def scan_compose(
-    fn: Callable[[Any, PyTree], PyTree], y: PyTree, num_steps: int, order: int
+    fn: Callable[[Any, PyTree], PyTree],
+    y: PyTree,
+    num_steps: int,
+    order: int,
+    at: float | Array = SMALL,
 ) -> tuple[PyTree, ...]:
-    """The series in t of y, fn(t, y), fn(t, fn(t, y)), …: `num_steps` compositions at t = 0.
+    """The series of y, fn(t, y), fn(t, fn(t, y)), … for small positive t: `num_steps` compositions.
+
+    Args:
+      fn: function of t and a pytree like y to a pytree like y.
+      y: pytree of floating-point or complex arrays.
+      num_steps: how many compositions.
+      order: the highest power kept.
+      at: the t > 0 at which comparisons of t alone are taken (`t == 0`, `t > 1e-8`, the number of
+        turns in `ceil(t / 0.01)`).
 
     Returns:
       A tuple of order + 1 pytrees like y with a leading axis num_steps + 1.
@@ -407,7 +593,7 @@ def scan_compose(
     real = jnp.finfo(jnp.result_type(*jax.tree.leaves(y))).dtype
     zero, one = jnp.zeros((), real), jnp.ones((), real)
     clock = (zero, one, *[zero] * max(order - 1, 0))[: order + 1]
-    step = compose(fn, order)
+    step = _compose(fn, _Mode(order, at))
     still = jax.tree.map(jnp.zeros_like, y)
     start = (y, *[still] * order)
 
