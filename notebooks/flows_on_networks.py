@@ -77,7 +77,11 @@ s, claims, colors = run.settings, run.claims, page.FLOW_COLORS
 # %%
 NAMES = ["NGF", "IGR", "third order", "PF", "PF + non-principal"]
 # −Σ c_p h^p H^p g, and whether the non-principal term −(h²/12) ∇³E[g, g] is added
-REAL = {"NGF": ((1, 0, 0), 0), "IGR": ((1, 1 / 2, 0), 0), "third order": ((1, 1 / 2, 1 / 3), 1)}
+REAL = {
+    "NGF": ((1.0, 0.0, 0.0), 0),
+    "IGR": ((1.0, 1 / 2, 0.0), 0),
+    "third order": ((1.0, 1 / 2, 1 / 3), 1),
+}
 
 
 def with_term(field, on, loss, h):

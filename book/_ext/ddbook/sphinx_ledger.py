@@ -157,7 +157,7 @@ def show_number(value: object, spec: str = "") -> str:
     if spec == "share":
         if not 0 <= value <= 1:
             raise ValueError(f"a share must be between 0 and 1, got {value}")
-        text = {0: "none", 1: "all"}.get(value) or _percent(value, ".0%")
+        text = "none" if value == 0 else "all" if value == 1 else _percent(value, ".0%")
     elif spec.endswith("%"):
         text = _percent(value, spec)
     elif spec:
