@@ -11,84 +11,28 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import pytest
+from books_for_tests import (
+    ROOT,
+    SECTION,
+    SOURCE,
+    finish,
+    in_book,
+    is_running,
+    make,
+    make_book,
+    stamps,
+    wait_for,
+)
 from ddbook import build, keys, page, places, profiles, publish, report, run
 
 from ddlib import results
 from ddlib.claims import PROFILES
-
-ROOT = Path(__file__).parents[1]
-
-SOURCE = """\
-# ---
-# jupyter:
-#   ddbook: {needs: []}
-# ---
-
-# %% [markdown]
-# # A demonstration
-
-# %% tags=["parameters"]
-profile = "quick"
-num_seeds = None
-rates = None
-mode = None
-
-# %% tags=["hide-input"]
-from ddbook import page
-
-run = page.open("demo", profile, num_seeds=num_seeds, rates=rates, mode=mode)
-s = run.settings
-
-# %%
-import os, sys, time
-import matplotlib.pyplot as plt
-import pandas as pd
-
-run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": 1.0}))
-run.claims.record("demo-holds", True, {"loss": 1.0})
-run.progress(3, 3, "done")
-plt.plot([1, 2])
-print(sys.executable, os.environ["PYTHONHASHSEED"], os.environ.get("JAX_PLATFORMS"), os.getcwd())
-
-# %%
-if s.mode == "fail":
-    raise RuntimeError("what went wrong")
-if s.mode == "die":
-    os.kill(os.getpid(), 9)
-if s.mode == "wait":
-    print(os.getpid(), flush=True)
-    open(os.environ["DDBOOK_FOLDER"] + "/pid", "w").write(str(os.getpid()))
-    time.sleep(60)
-"""
-SECTION = {"num_seeds": 3, "rates": [0.1, 0.2], "mode": "go"}
-CLAIM = """
-- {id: demo-holds, paper: ours, place: here, statement: s, predicate: p, profile: quick,
-   verdict: reproduced}
-- {id: demo-large, paper: ours, place: here, statement: s, predicate: p, profile: standard,
-   verdict: reproduced}
-"""
-
-
-def make_book(root: Path, source: str = SOURCE) -> Path:
-    """Write the least that the runner needs: notebooks, profiles, claims, style."""
-    for folder in ("notebooks", "profiles", "book", "ddlib"):
-        (root / folder).mkdir(parents=True)
-    (root / "notebooks" / "demo.py").write_text(source)
-    reader = source.replace('"demo"', '"reader"').replace("needs: []", "needs: [demo]")
-    (root / "notebooks" / "reader.py").write_text(reader.replace("demo-holds", "demo-large"))
-    for profile in PROFILES:
-        content = json.dumps({"demo": SECTION, "reader": SECTION})
-        (root / "profiles" / f"{profile}.yaml").write_text(content)
-    (root / "book" / "claims.yml").write_text(CLAIM)
-    shutil.copy(ROOT / "book" / "figures.mplstyle", root / "book")
-    return root
 
 
 @pytest.fixture
@@ -98,25 +42,6 @@ def book(tmp_path, monkeypatch):
     for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD"):
         monkeypatch.delenv(name, raising=False)
     return make_book(tmp_path / "repo")
-
-
-def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Products:
-    """Leave what a finished run leaves, without a kernel."""
-    made = places.products(root, profile, name)
-    made.folder.mkdir(parents=True)
-    key = keys.key(root, profile, name)
-    record = {"notebook": name, "profile": profile, "settings": key["settings"]}
-    results.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
-    made.notebook.write_text("{}")
-    return made
-
-
-def in_book(root: Path, *command: str, **options) -> subprocess.CompletedProcess[str]:
-    """Run a command in the book's folder."""
-    environment = {**os.environ, "DDBOOK_ROOT": str(root)}
-    return subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, **options
-    )
 
 
 # Profiles
@@ -966,23 +891,6 @@ def test_a_run_that_is_ended_leaves_nothing_that_is_read(ending, book):
         assert not made.partial.exists()
 
 
-def wait_for(happened, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # a process that nobody waited for yet has ended all the same
-    state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True)
-    return state.stdout.strip() not in ("", "Z")
-
-
 # Publishing, building, make
 
 
@@ -1043,10 +951,6 @@ def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch, capsys
     )
 
 
-def make(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return in_book(root, "make", "--no-print-directory", *words)
-
-
 def test_make_says_when_python_is_too_old(book):
     shutil.copy(ROOT / "Makefile", book)
     (book / "requirements.lock").write_text("")
@@ -1068,11 +972,3 @@ def test_make_lists_its_targets_and_wants_a_notebook(book):
     assert (
         asked.returncode != 0 and "NB=<notebook> is missing; there are: demo reader" in asked.stderr
     )
-
-
-def stamps(book: Path) -> list[str]:
-    """Name the environment's stamp file, as make computes it."""
-    printed = make(book, "-pn", "help").stdout
-    return [
-        line.split(":= ", 1)[1] for line in printed.splitlines() if line.startswith("STAMP := ")
-    ]

@@ -59,7 +59,7 @@ def _build(root: Path, profile: str) -> int:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "."]
     strictly = ["--toc", "book/_toc.yml", "-W", "-n", "--all", "--keep-going"]
     output.mkdir(exist_ok=True)
-    with (output / "html.log").open("w+", encoding="utf-8") as log:
+    with (output / "html.log").open("w+", encoding="utf-8", errors="replace") as log:
         status = subprocess.run(
             [*command, *strictly],
             cwd=root,

@@ -85,12 +85,13 @@ def store(root: Path, name: str) -> Path:
     return root / "runs" / ".store" / name
 
 
-def check_writable(root: Path) -> None:
+def check_writable(root: Path, profile: str) -> None:
     """Raise the `OSError` that a run would meet at its end: no leave to write, no room, no folder.
 
     Only writing tells: a file system may be full or mounted to be read, whatever the permissions.
     """
-    for folder in (root / "runs" / ".stamps", root / "runs" / ".partial"):
+    for name in (".stamps", ".partial", profile):
+        folder = root / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"some")

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.names:
             profiles.check_notebook(root, name)
         if options.check:
-            places.check_writable(root)
+            places.check_writable(root, options.profile)
             for name in options.names or places.sources(root):
                 run.check(name, options.profile, {}, root)
                 if why := keys.stale(root, options.profile, name):

@@ -78,6 +78,7 @@ def run(
         start = time.monotonic()
         key = keys.key(root, profile, name, overrides)
         _remove(made.partial, scratch)
+        made.notebook.parent.mkdir(parents=True, exist_ok=True)  # or it would fail at its end
         made.partial.mkdir(parents=True)
         scratch.mkdir()
         try:
@@ -542,7 +543,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout = check_timeout(options.timeout)
         if options.check:
             check(options.name, options.profile, overrides, places.root())
-            places.check_writable(places.root())
+            places.check_writable(places.root(), options.profile)
         else:
             run(
                 options.name,
