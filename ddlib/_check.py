@@ -108,3 +108,22 @@ def check_count(name: str, value: Any, *, least: int = 1) -> None:
     integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not integral or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_precision(name: str, tree: Any) -> Any:
+    """The dtype of a tree's leaves; raise unless it is float32 or float64, and that of all."""
+    found = sorted({str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)})
+    if found not in (["float32"], ["float64"]):
+        raise ValueError(
+            f"{name} must hold float32 or float64 numbers, all of one type, got "
+            f"{', '.join(found) or 'none'}"
+        )
+    return jnp.dtype(found[0])
+
+
+def as_real(name: str, value: Any, dtype: Any) -> jax.Array:
+    """`value` as `dtype`; raise unless it holds real floating-point numbers."""
+    given = jnp.result_type(value)
+    if not jnp.issubdtype(given, jnp.floating):
+        raise ValueError(f"{name} must hold real floating-point numbers, got {given}")
+    return jnp.asarray(value, dtype)

@@ -30,7 +30,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from ddlib import nets, sngan
-from ddlib._check import check_count, check_step_size
+from ddlib._check import as_real, check_count, check_precision, check_step_size
 from ddlib.games import Players, check_players
 from ddlib.regularizers import DriftTerms, _check_terms, _inner, consensus
 from ddlib.sngan import Discriminator, Generator
@@ -299,6 +299,8 @@ def losses(game: Game, players: Players, memory: Memory, batch: Batch) -> Player
 def _losses(game: Game, players: Players, memory: Memory, batch: Batch) -> tuple[Players, PyTree]:
     """Both losses, and the generator's statistics after its pass in training mode."""
     networks, loss = game
+    dtype = check_precision("players and memory", (players, memory))
+    batch = Batch(*(as_real(f"batch.{k}", x, dtype) for k, x in batch._asdict().items()))
     fake, statistics = networks.theta.apply(players.theta, memory.statistics, batch.z, True)
     judge = partial(networks.phi.apply, players.phi, memory.vectors)
     first = loss.phi(judge(batch.real), on_fake := judge(fake))
@@ -523,14 +525,15 @@ def _extra(
 
 
 def _scale(factor: Any, tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: factor * x, tree)
+    """A factor times a tree, in the tree's precision."""
+    return jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, tree)
 
 
 def _moved(players: Players, rates: Players, slopes: Players) -> Players:
     """Each player, moved by its rate down its own slope."""
     return Players(
-        jax.tree.map(lambda y, g: y - rates.phi * g, players.phi, slopes.phi),
-        jax.tree.map(lambda y, g: y - rates.theta * g, players.theta, slopes.theta),
+        jax.tree.map(jnp.subtract, players.phi, _scale(rates.phi, slopes.phi)),
+        jax.tree.map(jnp.subtract, players.theta, _scale(rates.theta, slopes.theta)),
     )
 
 
@@ -822,10 +825,11 @@ def _make_step(
     def descend(state: State, player: str, slope: PyTree, parts: int = 1) -> State:
         """One player's update by its own slope."""
         mine = getattr(state.players, player)
-        rate = getattr(state.setting.rates, player) / parts
+        rate = jnp.asarray(getattr(state.setting.rates, player), check_precision(player, mine))
+        rate = rate / parts
         states = state.optimizers
         if optimizers is None:
-            moved = jax.tree.map(lambda y, g: y - rate * g, mine, slope)
+            moved = jax.tree.map(jnp.subtract, mine, _scale(rate, slope))
         else:
             change, kept = getattr(optimizers, player)(rate).update(
                 slope, getattr(states, player), mine
@@ -941,13 +945,14 @@ def draw_batches(
     >>> draw_batches(jnp.zeros((10, 2)), state, 32, 4, 1).z.shape
     (1, 4, 32)
     """
+    dtype = check_precision("state.players", state.players)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     which, noise, mix = jax.random.split(key, 3)
     shape = (num_batches, batch_size)
     return Batch(
-        data[jax.random.randint(which, shape, 0, len(data))],
-        jax.random.normal(noise, (*shape, latents)),
-        jax.random.uniform(mix, shape),
+        as_real("data", data, dtype)[jax.random.randint(which, shape, 0, len(data))],
+        jax.random.normal(noise, (*shape, latents), dtype),
+        jax.random.uniform(mix, shape, dtype),
     )
 
 
@@ -1034,6 +1039,7 @@ def train(
             f"data must have shape (n, {', '.join(map(str, shape))}) and fit both networks, got "
             f"{jnp.shape(data)} and a discriminator of {game.networks.phi.shape}"
         )
+    data = as_real("data", data, check_precision("state.players", state.players))
     if not len(data):
         raise ValueError("data must have samples, got none")
     check_count("batch_size", batch_size)
@@ -1050,15 +1056,14 @@ def train(
     images = len(shape) == 3
     at_once = 1 if images and jax.default_backend() == "cpu" else every
     advance = _advance(step, game.networks.theta.latents, batch_size, update.num_batches, at_once)
-    data = jnp.asarray(data, jnp.result_type(float))
     state = jax.tree.map(jnp.copy, state)
-    seen = [observe(state)]
+    seen = [observe(jax.tree.map(jnp.copy, state))]  # a step takes over the arrays of its state
     for begin in range(first, num_steps, every):
         if int(state.diverged_at) >= 0:
             break
         for _ in range(every // at_once):
             state = advance(state, data)
-        seen.append(observe(state))
+        seen.append(observe(jax.tree.map(jnp.copy, state)))
         if report is not None:
             report(begin + every)
     return state, seen
@@ -1067,7 +1072,8 @@ def train(
 @lru_cache(maxsize=64)
 def _sampler(game: Game, num_samples: int, running: bool) -> Callable[..., Array]:
     def draw(theta: PyTree, statistics: PyTree, key: Array) -> Array:
-        z = jax.random.normal(key, (num_samples, game.networks.theta.latents))
+        dtype = check_precision("state.players.theta", theta)
+        z = jax.random.normal(key, (num_samples, game.networks.theta.latents), dtype)
         return game.networks.theta.apply(theta, statistics, z, not running)[0]
 
     return jax.jit(draw)

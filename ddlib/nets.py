@@ -266,7 +266,9 @@ def cross_entropy(
       loss(params), and loss(params, (x, labels)) on another batch, as `ddlib.curvature.hvp` has it.
 
     Raises:
-      ValueError: when called: no batch, labels that are not n integers or that name no class.
+      ValueError: when called: no batch, labels that are not n integers, logits that are integers,
+        labels that name no class; under a trace, which sees no numbers, such a label makes loss
+        and gradient NaN.
 
     >>> loss = cross_entropy(lambda p, x: x * p, np.eye(2), np.array([0, 1]))
     >>> loss(jnp.zeros(2)).item()  # log 2
@@ -284,8 +286,11 @@ def cross_entropy(
         top = z.shape[1] - 1
         if is_concrete(labels) and not set(found := np.unique(labels)) <= set(range(top + 1)):
             raise ValueError(f"labels must lie from 0 to {top}, got {found[0]} to {found[-1]}")
-        picked = jnp.take_along_axis(z, jnp.asarray(labels)[:, None], axis=1)[:, 0]
-        return jax.nn.logsumexp(z, axis=1) - picked  # shifts by a real constant: holomorphic
+        labels = jnp.asarray(labels)
+        picked = jnp.take_along_axis(z, labels[:, None], axis=1)[:, 0]
+        known = jnp.where((labels >= 0) & (labels <= top), 1, jnp.nan).astype(z.real.dtype)
+        # the sum shifts by a real constant: holomorphic
+        return (jax.nn.logsumexp(z, axis=1) - picked) * known
 
     return _mean(per_example, apply, (x, labels))
 

@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from ddlib._check import check_count, check_step_size
+from ddlib._check import as_real, check_count, check_precision, check_step_size
 
 DECAY = 0.999  # of the generator's running statistics
 SLOPE = 0.1  # of the discriminator's leaky rectifiers
@@ -93,7 +93,8 @@ def generator(
 
     Raises:
       ValueError: sizes that are not positive integers or no multiple of 8, a width that leaves no
-        channel. When applied: z of another shape than (n, latents).
+        channel. When applied: z of another shape than (n, latents), z that are integers or
+        complex, theta of another type than float32 or float64, in which all is computed.
 
     >>> net = generator(size=16, width=0.125)
     >>> theta, statistics = net.init(jax.random.key(0))
@@ -112,6 +113,7 @@ def generator(
     def apply(theta: PyTree, statistics: PyTree, z: Array, train: bool) -> tuple[Array, PyTree]:
         if z.ndim != 2 or z.shape[1] != latents:
             raise ValueError(f"z must have shape (n, {latents}), got {z.shape}")
+        z = as_real("z", z, check_precision("theta and statistics", (theta, statistics)))
         model = nnx.merge(graph, theta, statistics)
         images = model(z, train)
         return images, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
@@ -134,10 +136,12 @@ def discriminator(
 
     Args:
       size, width, channels, initial_scale: as `generator`.
-      spectral_norm: whether kernels are divided by their largest singular value.
+      spectral_norm: whether kernels are divided by their largest singular value, whatever their
+        scale (from 1e-30 to 1e30 in float32). A kernel of zeros stays one.
 
     Raises:
-      ValueError: as `generator`. When applied: images of another shape.
+      ValueError: as `generator`. When applied: images of another shape or, like phi, of a type
+        that `generator` refuses.
 
     >>> net = discriminator(size=16, width=0.125)
     >>> phi, vectors = net.init(jax.random.key(0))
@@ -157,9 +161,11 @@ def discriminator(
             raise ValueError(
                 f"images must have shape (n, {', '.join(map(str, shape))}), got {x.shape}"
             )
+        x = as_real("images", x, check_precision("phi and vectors", (phi, vectors)))
         return nnx.merge(graph, phi, vectors)(x)
 
     def refresh(phi: PyTree, vectors: PyTree) -> PyTree:
+        check_precision("phi and vectors", (phi, vectors))
         model = nnx.merge(graph, phi, vectors)
         model.refresh()
         return nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
@@ -226,21 +232,39 @@ class _Kernel(nnx.Module):
         """The kernel as a matrix (inputs, outputs), and its singular vectors one step on."""
         matrix = self.kernel[...].reshape(-1, self.kernel.shape[-1])
         fixed = jax.lax.stop_gradient(matrix)
-        right = _unit(fixed @ self.left[...])
-        return matrix, right, _unit(right @ fixed)
+        product = fixed @ self.left[...]
+        # From a vector that the kernel maps to zero no step leads on: begin at its largest row.
+        largest = jax.nn.one_hot(jnp.abs(fixed).max(1).argmax(), len(fixed), dtype=fixed.dtype)
+        right = jnp.where(jnp.any(product), _unit(product), largest)
+        found = right @ fixed
+        return matrix, right, jnp.where(jnp.any(found), _unit(found), self.left[...])
 
     def normalised(self) -> Array:
+        """The kernel over the singular value that one step finds; zero stays as it is."""
         if not self.spectral:
             return self.kernel[...]
         matrix, right, left = self.power_step()
-        return self.kernel[...] / (right @ (matrix @ left))
+        value = right @ (matrix @ left)
+        scale = _power_of_two(value)  # so that the quotient's slope squares no tiny number
+        empty = jnp.abs(value) < jnp.finfo(value.dtype).tiny
+        return self.kernel[...] / scale / jnp.where(empty, 1, value / scale)
 
     def __call__(self, x: Array) -> Array:
         return x if self.bias is None else x + self.bias[...]
 
 
+def _power_of_two(x: Array) -> Array:
+    """The power of two below the largest entry, by which division is exact; of zero, 1."""
+    largest = jnp.abs(jax.lax.stop_gradient(x)).max()
+    largest = jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)
+    mantissa, _ = jnp.frexp(largest)
+    return largest / (2 * mantissa)
+
+
 def _unit(x: Array) -> Array:
-    return x * jax.lax.rsqrt(jnp.sum(x**2) + 1e-12)
+    x = x / _power_of_two(x)  # no square vanishes or overflows
+    square = jnp.sum(x**2)
+    return x * jax.lax.rsqrt(jnp.where(square == 0, 1, square))
 
 
 class _BatchNorm(nnx.Module):
@@ -256,7 +280,11 @@ class _BatchNorm(nnx.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         if train:
             mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-            for kept, new in ((self.mean, mean), (self.var, var), (self.weight, jnp.ones(()))):
+            for kept, new in (
+                (self.mean, mean),
+                (self.var, var),
+                (self.weight, jnp.ones((), x.dtype)),
+            ):
                 kept[...] = DECAY * kept[...] + (1 - DECAY) * jax.lax.stop_gradient(new)
         else:
             mean, var = self.mean[...] / self.weight[...], self.var[...] / self.weight[...]

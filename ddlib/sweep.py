@@ -9,6 +9,7 @@ convolution inside a scan about 14 times slower than in a top-level program.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -114,11 +115,15 @@ def program_fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
     """The sha256 of the program that JAX makes of a function: what is computed, not how it reads.
 
     It changes with the mathematics, with the arguments' shapes and types and with the version of
-    JAX, and with no comment or name: a key for finished runs of a long batch.
+    JAX, and with no comment or name: a key for finished runs of a long batch. Arrays that the
+    function closes over are part of it.
 
     Args:
       function: what would be compiled; static arguments bound.
       arguments: examples, or `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      ValueError: a function that calls back to Python, of which the program says nothing.
 
     >>> program_fingerprint(lambda x: x + 1, 1.0) == program_fingerprint(lambda y: 1 + y, 1.0)
     False
@@ -129,5 +134,15 @@ def program_fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
     def program(*arguments: Any) -> Any:  # its name is in the text
         return function(*arguments)
 
-    text = jax.jit(program).lower(*arguments).as_text()
-    return hashlib.sha256(f"{jax.__version__}\n{text}".encode()).hexdigest()
+    lowered = jax.jit(program).lower(*arguments)
+    text = lowered.as_text()
+    if found := re.search(r"custom_call @(\w*python\w*callback)", text):
+        raise ValueError(f"function must not call back to Python, got a program with {found[1]}")
+    digest = hashlib.sha256(f"{jax.__version__}\n{text}".encode())
+    if "jax.const = true" in text:  # JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS: arguments, not text
+        for constant in lowered._lowering.const_args:
+            if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
+                constant = jax.random.key_data(constant)
+            digest.update(f"\n{constant.dtype}{constant.shape}\n".encode())
+            digest.update(np.asarray(constant).tobytes())
+    return digest.hexdigest()
