@@ -5,6 +5,7 @@ concern. Here are those of whole processes, on small books whose notebooks compu
 """
 
 import contextlib
+import doctest
 import errno
 import os
 import re
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+import snakemake_logger_plugin_ddbook as logger
 from books_for_tests import ROOT, batch, finish, in_book, is_running, make_book, wait_for
 from ddbook import keys, places, report, run
 
@@ -516,4 +518,7 @@ def test_the_logger_is_where_snakemake_looks_for_it():
     """A package on the path of the checkout, which the wheel has not."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "book/_ext" in project["tool"]["hatch"]["build"]["dev-mode-dirs"]
-    assert (ROOT / "book" / "_ext" / "snakemake_logger_plugin_ddbook" / "__init__.py").is_file()
+    assert Path(logger.__file__).parents[1] == ROOT / "book" / "_ext"
+    assert Path(logger.__file__).name == "__init__.py"  # a module would not be found
+    tried = doctest.testmod(logger)
+    assert tried.attempted >= 3 and tried.failed == 0

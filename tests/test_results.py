@@ -294,6 +294,14 @@ def test_where_git_cannot_tell_the_commit_is_unknown(how, tmp_path, monkeypatch)
     assert results.commit_of(root) == Commit("unknown", True)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
+def test_a_repository_that_git_does_not_trust_is_unknown(repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # without a safe.directory of this machine
+    for path in (repository, repository / ".git"):
+        os.chown(path, 12345, 12345)
+    assert results.commit_of(repository) == Commit("unknown", True)
+
+
 def test_without_git_the_commit_is_unknown(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
     assert results.commit_of(repository) == Commit("unknown", True)

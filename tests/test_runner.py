@@ -299,6 +299,10 @@ def test_a_header_is_not_lost_behind_what_editors_put_before_it(header, ends, bo
         ("# ---\n# ddbook: {gpu: true, gpu: false}\n# ---\n", "its header is not YAML: 'gpu' st"),
         ("# ---\n# ddbook: {gpu: yes}\n# ---\n", "gpu: true, not {'gpu': 'yes'}"),
         ("# ---\n# [ddbook]\n# ---\n", "names and values, not ['ddbook']"),
+        ("# ---\n# ddbook: {needs: [[demo]]}\n# ---\n", "ddbook wants needs: [names]"),
+        ('"""Doc."""\n\n# ---\n# ddbook: {gpu: true}\n# ---\n', "must stand in the header"),
+        ("# ---\n# jupyter:\n#   jupytext:\n#     ddbook: {}\n# ---\n", "must stand in the header"),
+        ("# ddbook: {gpu: true}\n", "must stand in the header"),
     ],
 )
 def test_a_header_that_says_nothing_is_named(header, message, book):

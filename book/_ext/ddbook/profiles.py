@@ -207,7 +207,7 @@ class Header(NamedTuple):
 
 
 def header(source: Path) -> Header:
-    """Return the `ddbook` entry of a source's YAML header (first lines, between `# ---`).
+    """Return the `ddbook` entry of a source's YAML header (between the first lines `# ---`).
 
         # ---
         # jupyter:
@@ -221,6 +221,11 @@ def header(source: Path) -> Header:
     parts = (content, content.get("jupyter"))
     held = [part["ddbook"] for part in parts if isinstance(part, dict) and "ddbook" in part]
     found = held[0] if held else {}
+    if not held and re.search(r"(?m)^#[ \t]*ddbook[ \t]*:", text(source)):
+        raise ValueError(
+            f"{source.name}: ddbook: must stand in the header, the comment between two lines # --- "
+            "before any cell or code, by itself or right under jupyter:"
+        )
     if len(held) > 1 or not isinstance(found, dict):
         raise ValueError(
             f"{source.name}: one entry such as ddbook: {{gpu: true}} is wanted, not {held}"
@@ -230,12 +235,13 @@ def header(source: Path) -> Header:
         raise ValueError(
             f"{source.name}: ddbook has no {suggestion(str(unknown.pop()), Header._fields)}"
         )
-    if not isinstance(needs, list) or not isinstance(gpu, bool):
+    names = isinstance(needs, list) and all(isinstance(name, str) for name in needs)
+    if not names or not isinstance(gpu, bool):
         raise ValueError(f"{source.name}: ddbook wants needs: [names] and gpu: true, not {found}")
     siblings = {path.stem for path in source.parent.glob("*.py")}
     for name in needs:
         if name not in siblings:
-            raise ValueError(f"{source.name}: needs no {suggestion(str(name), sorted(siblings))}")
+            raise ValueError(f"{source.name}: needs no {suggestion(name, sorted(siblings))}")
     return Header(needs, gpu)
 
 

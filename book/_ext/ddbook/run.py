@@ -63,7 +63,7 @@ def run(
     """
     root = places.root() if root is None else root.resolve()
     log = sys.stderr if log is None else log
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     source, variation = check(name, profile, overrides, root)
     made = places.products(root, profile, name, variation)
     label = f"{name} ({', '.join([profile, *(f'{k}={v}' for k, v in variation.items())])})"
