@@ -11,7 +11,9 @@ whole or not at all, also when the process is killed, and the two newest are kep
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,13 +48,14 @@ def save(
 
     Args:
       folder: of this run alone; made if missing.
-      state: pytree of JAX arrays with an attribute `step`, such as `ddlib.gan.State`.
+      state: pytree with an attribute `step`, such as `ddlib.gan.State`. Its leaves are arrays of
+        JAX or NumPy, PRNG keys, or numbers, and come back as such.
       config: what the run depends on; numbers, strings, lists and mappings.
       history: what was seen so far; likewise. Arrays in both are written as lists.
 
     Raises:
       ValueError: a folder with a run of another configuration, or with a checkpoint of this step
-        or a later one.
+        or a later one; a leaf that holds no numbers, or two leaves of one name.
 
     >>> import tempfile
     >>> class State(NamedTuple):
@@ -69,13 +72,14 @@ def save(
     ValueError: ... holds a run of another configuration; these differ: config.rate (0.1, not 0.2)
     """
     leaves, step = _leaves(state), int(state.step)
+    arrays = {name: _on_host(name, x) for name, x in leaves.items()}
     about = _about(leaves, config)
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    with ocp.CheckpointManager(folder, options=options) as manager:
+    with _manager(folder, options=options) as manager:
         if (last := manager.latest_step()) is not None:
             if last >= step:
                 raise ValueError(
@@ -86,7 +90,7 @@ def save(
         manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave({name: x for name, x in leaves.items() if x.size}),
+                state=ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size}),
                 record=ocp.args.JsonSave({"about": about, "history": plain(list(history))}),
             ),
         )
@@ -115,9 +119,10 @@ def restore(
     if not folder.is_dir():
         return None
     leaves = _leaves(like)
+    blank = {name: x for name, leaf in leaves.items() if not (x := _on_host(name, leaf)).size}
     both = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
     unreadable: list[str] = []
-    with ocp.CheckpointManager(folder) as manager:
+    with _manager(folder) as manager:
         for step in sorted(manager.all_steps(), reverse=True):
             try:
                 found = manager.restore(step, args=both)
@@ -125,10 +130,14 @@ def restore(
                 unreadable.append(f"step {step} cannot be read ({error})")
                 continue
             _check_same(folder, found["record"]["about"], _about(leaves, config))
+            arrays = {**found["state"], **blank}
+            if missing := sorted(leaves.keys() - arrays):
+                unreadable.append(f"step {step} cannot be read (it lacks {', '.join(missing)})")
+                continue
             if unreadable:
                 warnings.warn(f"{folder}: {unreadable[0]}, step {step} can", stacklevel=2)
-            arrays = [jnp.asarray(found["state"].get(name, x)) for name, x in leaves.items()]
-            state = jax.tree.unflatten(jax.tree.structure(like), arrays)
+            restored = [_as(x, np.asarray(arrays[name])) for name, x in leaves.items()]
+            state = jax.tree.unflatten(jax.tree.structure(like), restored)
             return Checkpoint(state, found["record"]["history"])
     if unreadable:
         raise ValueError(f"{folder}: {', '.join(unreadable)}")
@@ -185,7 +194,7 @@ def resume(
     if (found := restore(folder, state, config)) is not None:
         state, history = found
         written = int(state.step)
-        with ocp.CheckpointManager(Path(folder).resolve()) as manager:
+        with _manager(Path(folder).resolve()) as manager:
             for step in manager.all_steps():
                 if step > written:  # a damaged one, in the way of what will be written
                     manager.delete(step)
@@ -209,18 +218,70 @@ def resume(
     return Checkpoint(state, history)
 
 
-def _leaves(state: PyTree) -> dict[str, np.ndarray]:
-    """The arrays of a state by name, on the host: a checkpoint knows of no device."""
-    named = jax.tree.leaves_with_path(state)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in named
-    }
+@contextlib.contextmanager
+def _manager(folder: Path, **options: Any) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager. Its half in C++ takes every path for UTF-8 and writes elsewhere where the
+    locale has another opinion of a letter: there it gets a link of plain letters."""
+    with contextlib.ExitStack() as stack:
+        if os.fsencode(folder) != str(folder).encode("utf-8", "surrogateescape"):
+            plain_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (plain_folder / "run").symlink_to(folder, target_is_directory=True)
+            folder = plain_folder / "run"
+        yield stack.enter_context(ocp.CheckpointManager(folder, **options))
 
 
-def _about(leaves: dict[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
+def _leaves(state: PyTree) -> dict[str, Any]:
+    """The leaves of a state by name: the path to each, its parts apart whatever they hold."""
+    named = [("/".join(map(_part, path)), x) for path, x in jax.tree.leaves_with_path(state)]
+    leaves = dict(named)
+    if len(leaves) < len(named):
+        names = [name for name, _ in named]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"state must have leaves of different names, got two of the name {twice}")
+    return leaves
+
+
+def _part(key: Any) -> str:
+    name = jax.tree_util.keystr((key,), simple=True)
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+_NUMBERS = (bool, int, float, complex)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+
+
+def _on_host(name: str, x: Any) -> np.ndarray:
+    """A leaf as an array on the host: a checkpoint knows of no device."""
+    array = np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+    if not (array.dtype == bool or jnp.issubdtype(array.dtype, np.number)):
+        raise ValueError(f"state must hold numbers, got {array.dtype} in its leaf {name}")
+    return array
+
+
+def _as(like: Any, array: np.ndarray) -> Any:
+    """An array as a leaf of the kind of `like`."""
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+    if type(like) in _NUMBERS:
+        return array.item()
+    if isinstance(like, np.generic):
+        return array[()]
+    return array if isinstance(like, np.ndarray) else jnp.asarray(array)
+
+
+def _about(leaves: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """What two states of one run have in common."""
-    shapes = {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves.items()}
-    return {"config": plain(config), "state": shapes}
+
+    def kind(name: str, x: Any) -> str:
+        if _is_key(x):
+            return f"key<{jax.random.key_impl(x)}>{list(x.shape)}"
+        array = _on_host(name, x)
+        return type(x).__name__ if type(x) in _NUMBERS else f"{array.dtype}{list(array.shape)}"
+
+    return {"config": plain(config), "state": {name: kind(name, x) for name, x in leaves.items()}}
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:

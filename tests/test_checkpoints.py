@@ -1,6 +1,10 @@
 import asyncio
 import functools
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from typing import Any, NamedTuple
 
@@ -8,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from ddlib import gan
@@ -276,6 +281,183 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="cannot be recorded"):
         save(tmp_path, begin(), {"function": len})
     assert [*tmp_path.iterdir()] == []
+
+
+class Bare(NamedTuple):
+    x: Any
+    step: Any
+
+
+def again(folder, x, like=None):
+    """What comes back of a state that holds x."""
+    save(folder, Bare(x, jnp.array(1)), {})
+    found = restore(folder, Bare(x if like is None else like, jnp.array(1)), {})
+    return found.state.x
+
+
+COLLIDING = {
+    "a separator": {"a/b": 0.0, "a": {"b": 1.0}},
+    "a separator at the end": {"a/": 0.0, "a": {"": 1.0}},
+    "what a separator becomes": {"a%2Fb": 0.0, "a/b": 1.0, "a": {"b": 2.0}, "a%252Fb": 3.0},
+    "backslashes": {"a\\/b": 0.0, "a\\": {"b": 1.0}, "a": {"\\b": 2.0}},
+    "numbers": {"a": (0.0, 1.0), "a/0": 2.0, "a/1": 3.0},
+    "nothing": {"": {"": 0.0}, "/": 1.0},
+    "dots": {".": 0.0, "..": 1.0, "a.b": 2.0, "a": {"b": 3.0}},
+}
+
+
+@pytest.mark.parametrize("case", COLLIDING)
+def test_no_two_leaves_share_a_name(tmp_path, case):
+    state = jax.tree.map(jnp.array, COLLIDING[case])
+    blank = jax.tree.map(jnp.zeros_like, state)
+    assert_same(again(tmp_path, state, blank), state)
+
+
+def test_leaves_that_cannot_be_told_apart_are_refused(tmp_path):
+    @jax.tree_util.register_pytree_with_keys_class
+    class Twins(list):
+        def tree_flatten_with_keys(self):
+            return [(jax.tree_util.GetAttrKey("twin"), x) for x in self], None
+
+        @classmethod
+        def tree_unflatten(cls, _, children):
+            return cls(children)
+
+    with pytest.raises(ValueError, match=r"state must have leaves .* two of the name x/twin"):
+        again(tmp_path, Twins([jnp.zeros(2), jnp.ones(2)]))
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_typed_keys_are_kept(tmp_path, impl):
+    keys = {"one": jax.random.key(7, impl=impl), "many": jax.random.split(jax.random.key(1), 3)}
+    blank = {"one": jax.random.key(0, impl=impl), "many": jax.random.split(jax.random.key(0), 3)}
+    found = again(tmp_path, keys, blank)
+    assert jax.random.key_impl(found["one"]) == jax.random.key_impl(keys["one"])
+    np.testing.assert_array_equal(
+        jax.random.normal(found["one"], (4,)), jax.random.normal(keys["one"], (4,))
+    )
+    np.testing.assert_array_equal(*(jax.random.key_data(x["many"]) for x in (found, keys)))
+
+
+def test_a_key_of_another_kind_is_named(tmp_path):
+    save(tmp_path, Bare(jax.random.key(0), jnp.array(1)), {})
+    for other in (jax.random.key(0, impl="rbg"), jnp.zeros(2, jnp.uint32)):
+        with pytest.raises(ValueError, match=r"state\.x \(key<threefry2x32>\[\], not "):
+            restore(tmp_path, Bare(other, jnp.array(1)), {})
+
+
+LEAVES = {
+    "bfloat16": jnp.array([0.1, 3], jnp.bfloat16),
+    "float16": jnp.array([0.1], jnp.float16),
+    "complex": jnp.array([1 + 2j]),
+    "booleans": jnp.array([True, False]),
+    "nothing": jnp.zeros((0, 3), jnp.int8),
+    "a number": 0.1,
+    "an integer": 2**40 + 1,
+    "a truth": True,
+    "a complex number": 1 + 2j,
+    "NumPy's": np.array([0.1, 0.2]),
+    "NumPy's number": np.float64(0.1),
+    "NumPy's nothing": np.zeros((2, 0)),
+}
+
+
+@pytest.mark.parametrize("case", LEAVES)
+def test_leaves_come_back_as_what_they_were(tmp_path, case):
+    kept = LEAVES[case]
+    if isinstance(kept, jax.Array):
+        blank = jnp.zeros_like(kept)
+    else:
+        blank = np.zeros_like(kept) if isinstance(kept, np.ndarray) else type(kept)(0)
+    found = again(tmp_path, kept, blank)
+    assert type(found) is type(kept)
+    assert getattr(found, "dtype", None) == getattr(kept, "dtype", None)
+    np.testing.assert_array_equal(found, kept)
+
+
+def test_double_precision_of_numpy_is_kept_where_jax_has_none(tmp_path):
+    """Restored as JAX's, it would be float32 there."""
+    with jax.enable_x64(False):
+        assert again(tmp_path, np.array([0.1])).tolist() == [0.1]
+
+
+@pytest.mark.parametrize("bad", ["text", np.array(["a"]), 2**70, np.array([None])])
+def test_what_is_no_number_is_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"state must hold numbers, got .* in its leaf x/part"):
+        again(tmp_path, {"part": bad})
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_checkpoint_that_lacks_an_array_is_no_checkpoint(tmp_path, monkeypatch):
+    """The start's own numbers must not stand in for it."""
+    monkeypatch.setattr(
+        "ddlib.checkpoints.ocp.args.StandardSave",
+        lambda arrays, real=ocp.args.StandardSave: real({"step": arrays["step"]}),
+    )
+    save(tmp_path, Bare(jnp.ones(2), jnp.array(1)), {})
+    with pytest.raises(ValueError, match=r"step 1 cannot be read \(it lacks x\)"):
+        restore(tmp_path, Bare(jnp.zeros(2), jnp.array(1)), {})
+
+
+def test_ordinary_names_are_as_they_were(tmp_path):
+    """Checkpoints of earlier versions stay readable."""
+    save(tmp_path, begin(), CONFIG)
+    record = next((tmp_path / "0" / "record").glob("*"))
+    assert sorted(json.loads(record.read_text(encoding="utf-8"))["about"]["state"]) == [
+        "position/a",
+        "position/b/0",
+        "position/b/1",
+        "step",
+    ]
+
+
+IN_LATIN_1 = """
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+import numpy as np
+from ddlib.checkpoints import resume
+class State(NamedTuple):
+    x: Any
+    step: Any
+def train(state, observe):
+    while state.step < 3:
+        observe(state)
+        state = State(state.x + 1, state.step + 1)
+    observe(state)
+    return state, None
+assert sys.getfilesystemencoding() == "iso8859-1", sys.getfilesystemencoding()
+folder, start = Path(sys.argv[1], "a run"), State(np.zeros(2), 0)
+whole = resume(folder, {}, start, train, lambda state: state.step)
+assert whole.state.x.tolist() == [3, 3], whole
+again = resume(folder, {}, start, lambda state, observe: (state, None), None)
+assert again.state.x.tolist() == [3, 3] and again.history == [0, 1, 2, 3], again
+"""
+
+
+@pytest.mark.skipif(shutil.which("localedef") is None, reason="it makes the locale")
+def test_another_locale_and_letters_of_any_alphabet(tmp_path):
+    """Nothing is written beside the folder, under a name that another encoding makes of its own."""
+    subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "ISO-8859-1", tmp_path / "en_US.ISO-8859-1"],
+        capture_output=True,
+    )
+    (tmp_path / "ü φ").mkdir()
+    environment = {**os.environ, "LOCPATH": str(tmp_path), "LC_ALL": "en_US.ISO-8859-1"}
+    environment.pop("PYTHONUTF8", None)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_LATIN_1, tmp_path / "ü φ"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if "AssertionError: utf-8" in done.stderr:
+        pytest.skip("this system has no source of that locale")
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["en_US.ISO-8859-1", "ü φ"]
+    assert sorted(os.listdir(tmp_path / "ü φ" / "a run")) == ["2", "3"]
 
 
 ADAM = Players(functools.partial(optax.adam, b1=0.5), optax.sgd)
