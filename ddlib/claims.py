@@ -21,6 +21,17 @@ PAPERS = ("DD", "PF", "ours")
 VERDICTS = ("reproduced", "deviates", "pending")  # pending: no run has judged it yet
 
 
+RECORDED: dict[str, tuple[type, ...]] = {  # the kinds of a record's fields
+    "id": (str,),
+    "holds": (bool,),
+    "measured": (dict,),
+    "profile": (str,),
+    "dataset": (dict, type(None)),
+    "notebook": (str,),
+    "created": (str,),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One claim that we judge.
@@ -197,11 +208,22 @@ class Ledger:
 
 
 def read_records(content: Any, where: str = "claims file") -> list[Record]:
-    """Return the records in the content of a claims file (what `Ledger.as_dict` gave)."""
+    """Return the records in the content of a claims file (what `Ledger.as_dict` gave).
+
+    `ValueError` when it is something else, or damaged: "no" is not False, and would be true.
+    """
     try:
-        return [Record(**record) for record in content["records"]]
+        records = [Record(**record) for record in content["records"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where} is not a claims file of ours: {error}") from error
+    for record in records:
+        for name, kinds in RECORDED.items():
+            if not isinstance(value := getattr(record, name), kinds):
+                raise ValueError(
+                    f"{where} is not a claims file of ours: {name} of {record.id!r} must be a "
+                    f"{kinds[0].__name__}, got {value!r}"
+                )
+    return records
 
 
 def judge(claim: Claim, records: Iterable[Record]) -> Verdict:

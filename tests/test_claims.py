@@ -182,3 +182,30 @@ def test_a_field_that_stands_twice_is_refused(tmp_path):
     assert path.read_text().count("verdict:") == 2
     with pytest.raises(ValueError, match=r"claims\.yml is not YAML: 'verdict' stands twice \(line"):
         claims.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"holds": "no"}, "holds of 'dd-4' must be a bool, got 'no'"),
+        ({"holds": 1}, "holds of 'dd-4' must be a bool, got 1"),
+        ({"measured": []}, r"measured of 'dd-4' must be a dict, got \[\]"),
+        ({"dataset": "mnist"}, "dataset of 'dd-4' must be a dict, got 'mnist'"),
+        ({"created": None}, "created of 'dd-4' must be a str, got None"),
+        ({"held": True}, "unexpected keyword argument 'held'"),
+    ],
+)
+def test_a_damaged_record_judges_nothing(change, message):
+    ledger = claims.Ledger(claims.parse([ENTRY]), notebook="demo", profile="quick")
+    ledger.record("dd-4", True, {"x": 1.0})
+    content = ledger.as_dict()
+    assert claims.read_records(content) == ledger.records
+    content["records"][0] |= change
+    with pytest.raises(ValueError, match=f"not a claims file of ours: .*{message}"):
+        claims.read_records(content)
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"records": 3}, {"records": ["x"]}])
+def test_what_is_no_claims_file_is_named(content):
+    with pytest.raises(ValueError, match=r"x\.json is not a claims file of ours"):
+        claims.read_records(content, "x.json")

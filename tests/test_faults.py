@@ -499,6 +499,22 @@ print("η")"""
     assert keys.stale(world.root, "quick", "demo") == []
 
 
+def test_a_path_that_is_no_text_is_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    """A folder that a Latin-1 system named ü, met in a UTF-8 locale."""
+    root = tmp_path / os.fsdecode(b"\xfc") / "repo"
+    try:
+        make_book(root, say("pass"))
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    monkeypatch.setenv("DDBOOK_ROOT", str(root))
+    assert run.main(["demo"]) == 2
+    assert report.main(["--check"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and said[0] == said[1]
+    assert said[0].startswith("error: the checkout's path must be text in this locale, got b'/")
+    assert "\\xfc/repo'" in said[0]
+
+
 # ------------------------------------------------------------------------------- the table
 
 

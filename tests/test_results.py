@@ -391,3 +391,13 @@ def test_a_half_written_run_is_none(tmp_path):
         store.put({"seed": 0}, {"loss": object()})
     assert store.get({"seed": 0}) is None
     assert list(tmp_path.glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"value": '])
+def test_a_damaged_run_of_a_store_is_named(content, tmp_path):
+    store = results.Store(tmp_path)
+    store.put({"seed": 0}, {"loss": 1.0})
+    (path,) = tmp_path.iterdir()
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"is not .*; delete it and run"):
+        store.get({"seed": 0})

@@ -159,6 +159,8 @@ def test_an_unknown_notebook_or_profile_is_named(name, profile, message, book):
         ("demo: {h: 1}\ndemo: {h: 2}", "'demo' stands twice"),
         ("demo: {h: no}", "demo: h is no; true, false or another word"),
         ("demo: {h: [On]}", "demo: h is On; true, false"),
+        ("demo: {seeds: [2, 2]}", "demo: seeds = [2, 2]; seeds that are distinct"),
+        ("demo: {seed: -1}", "demo: seed has -1; a seed from 0"),
     ],
 )
 def test_a_bad_profile_is_named(content, message, book):

@@ -85,6 +85,20 @@ def store(root: Path, name: str) -> Path:
     return root / "runs" / ".store" / name
 
 
+def check_text(root: Path) -> None:
+    """Raise `ValueError` where the path has bytes that are no letters in this locale.
+
+    Notebooks, logs and tables are UTF-8, which has no way to write them.
+    """
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the checkout's path must be text in this locale, got {os.fsencode(root)!r}; "
+            "a UTF-8 locale or another folder would do"
+        ) from error
+
+
 def check_writable(root: Path, profile: str) -> None:
     """Raise the `OSError` that a run would meet at its end: no leave to write, no room, no folder.
 

@@ -63,6 +63,8 @@ def read(root: Path, profile: str) -> dict[str, dict[str, Any]]:
                 if not (isinstance(key, str) and key.isidentifier()) or key in ("profile", "name"):
                     raise ValueError(f"{name}: {key!r} cannot name a setting")
                 _check_kind(f"{name}: {key}", value)
+                if _is_seed(key):
+                    _check_seeds(f"{name}: {key}", value)
     except OSError as error:
         raise ValueError(f"profile: {path} cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -93,7 +95,7 @@ def settings(
         if given is not None:
             result[key] = _like(key, _plain(key, given), section[key], signed=_is_seed(key))
             if _is_seed(key):
-                _check_seeds(key, result[key])
+                _check_seeds(f"parameter: {key}", result[key])
     return result, {key: value for key, value in result.items() if value != section[key]}
 
 
@@ -139,17 +141,18 @@ def _is_seed(key: str) -> bool:
     return re.fullmatch(r"(.*_)?seeds?", key) is not None and not key.startswith("num_")
 
 
-def _check_seeds(key: str, given: Any) -> None:
+def _check_seeds(at: str, given: Any) -> None:
     """Raise `ValueError` unless each seed is one that all generators know, and they are distinct.
 
     JAX drops what is above 32 bits: 0 and 2**32 would be the same run.
     """
-    seeds = given if isinstance(given, list) else [given]
+    items = given if isinstance(given, list) else [given]
+    seeds = [item for item in items if isinstance(item, int)]  # other kinds are not ours to judge
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise ValueError(f"parameter: {key} has {seed}; a seed from 0 to 2**32 - 1 would do")
+            raise ValueError(f"{at} has {seed}; a seed from 0 to 2**32 - 1 would do")
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"parameter: {key} = {given!r}; seeds that are distinct would do")
+        raise ValueError(f"{at} = {given!r}; seeds that are distinct would do")
 
 
 def _like(key: str, given: Any, model: Any, signed: bool = False) -> Any:

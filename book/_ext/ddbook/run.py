@@ -114,6 +114,7 @@ def check(
 
     `ValueError` says what is wrong with the name, the profile, a parameter or the source itself.
     """
+    places.check_text(root)
     profiles.check_profile(profile)
     source = profiles.check_notebook(root, name)
     settings, variation = profiles.settings(name, profile, overrides, root)
