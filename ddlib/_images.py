@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddlib import _sources
 
@@ -126,18 +126,44 @@ def cifar_archive(payload: bytes, where: str, split: str) -> tuple[Images, Label
 # ---------------------------------------------------------------------------------- PNG and JPEG
 
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
 def decode(payload: bytes, where: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Decode a PNG or JPEG: grey becomes three equal channels, transparency is dropped."""
+    """Decode a PNG or JPEG the right way up, as its EXIF has it.
+
+    Grey becomes three equal channels, CMYK is converted, transparency is dropped and colour
+    profiles are not looked at. Of a JPEG with more pictures (a camera's previews) it is the first.
+
+    Raises:
+        ValueError: the bytes are no whole image, it has more than 8 bits a channel, it moves, or
+            has colours that its palette lacks.
+    """
+    depth = 8
+    if payload.startswith(_SIGNATURE) and len(payload) > 24:
+        depth = payload[24]  # Pillow drops half of 16 bits in silence, but for grey
+    unknown = frames = 0
     try:
         with Image.open(io.BytesIO(payload), formats=("PNG", "JPEG")) as image:
             mode = image.mode
+            if image.format == "PNG":
+                frames = getattr(image, "n_frames", 1)
+            if image.mode == "P" and image.palette is not None:
+                used = np.unique(np.asarray(image))
+                unknown = int(np.count_nonzero(used >= len(image.palette.palette) // 3))
+            upright = ImageOps.exif_transpose(image)
             # The detour spares a palette with transparency a warning about what is lost.
-            opaque = image.convert("RGBA") if image.has_transparency_data else image
+            opaque = upright.convert("RGBA") if upright.has_transparency_data else upright
             pixels = np.asarray(opaque.convert("RGB"))
     except Exception as error:  # on damaged bytes the decoders fail in every way there is
         raise ValueError(f"{where} is no readable PNG or JPEG ({type(error).__name__})") from error
-    if mode[0] in "IF":
-        raise ValueError(f"{where} has pixels of type {mode}: 8 bits a channel would do")
+    if mode[0] in "IF" or depth > 8:
+        what = mode if mode[0] in "IF" else f"{mode} with {depth} bits"
+        raise ValueError(f"{where} has pixels of type {what}: 8 bits a channel would do")
+    if frames > 1:
+        raise ValueError(f"{where} is an animation of {frames} pictures: a single one would do")
+    if unknown:
+        raise ValueError(f"{where} has {unknown} colours that its palette lacks")
     return pixels
 
 

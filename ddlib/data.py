@@ -180,13 +180,15 @@ def image_folder(path: str | os.PathLike[str]) -> Dataset:
     """Load the images of a folder that has one subfolder for each class.
 
     PNG and JPEG files, all of one size; what else lies there is ignored, and so is what has a name
-    that begins with a dot. Grey images get three equal channels, transparency is dropped. The
+    that begins with a dot. Images are turned as their EXIF says, grey ones get three equal
+    channels, CMYK is converted, transparency is dropped, colour profiles are not looked at. The
     labels number the subfolders by name; images come in the order of their paths. The checksum is
     over relative paths and files, so a copy elsewhere has the same.
 
     Raises:
         ValueError: there is no such folder, no subfolder, a subfolder without images, an image
-            that can't be read or one of another size than those before it.
+            that can't be read, that has 16 bits a channel or moves, or one of another size than
+            those before it.
 
     >>> import pathlib, tempfile
     >>> from PIL import Image
@@ -232,7 +234,7 @@ def channel_statistics(
     >>> mean.tolist(), std.tolist()
     ([0.5, 1.0, 0.0], [0.5, 1.0, 0.0])
     """
-    images = np.asarray(images)
+    images = _real("images", images)
     if images.ndim < 2 or images.size == 0:
         raise ValueError(f"images has shape {images.shape}: (n, height, width, channels) would do")
     channels = images.shape[-1]
@@ -263,14 +265,19 @@ def normalise(
 
     Take the statistics of the training images for the test images too. Integers become float32.
 
+    Raises:
+        ValueError: images or statistics that are not real numbers, statistics of another number of
+            channels, not finite, or a deviation that is not positive.
+
     >>> images = load("shapes", "test", subset=100).images
     >>> mean, std = channel_statistics(normalise(images, *channel_statistics(images)))
     >>> bool(np.allclose(mean, 0, atol=1e-5)), bool(np.allclose(std, 1, atol=1e-5))
     (True, True)
     """
-    images = np.asarray(images)
+    images = _real("images", images)
     dtype = images.dtype if images.dtype.kind == "f" else np.dtype(np.float32)
-    mean, std = np.asarray(mean, dtype), np.asarray(std, dtype)
+    mean = _real("mean", mean).astype(dtype)
+    std = _real("std", std).astype(dtype)
     for name, given in (("mean", mean), ("std", std)):
         if given.shape != images.shape[-1:]:
             raise ValueError(
@@ -289,6 +296,13 @@ def normalise(
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _real(name: str, values: object) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is of type {array.dtype}: real numbers of NumPy's would do")
+    return array
 
 
 def _scaled(images: UInt8[np.ndarray, "..."], white: float) -> Float32[np.ndarray, "..."]:

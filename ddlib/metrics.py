@@ -197,7 +197,7 @@ def _matrix(name: str, values: Any) -> np.ndarray:
     x = np.asarray(values)
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"{name} must be a matrix with one row for each image, got {x.shape}")
-    if x.dtype.kind not in "fiu":
+    if not _is_real(x):
         raise ValueError(f"{name} must be real numbers, got {x.dtype}")
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
@@ -206,14 +206,21 @@ def _matrix(name: str, values: Any) -> np.ndarray:
     return x
 
 
+def _is_real(x: np.ndarray) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.kind in "iu"  # bfloat16 is of kind V
+
+
 def _entropy(p: np.ndarray) -> np.ndarray:
     return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
 
 
 def _gaussian(name: str, given: Statistics) -> tuple[np.ndarray, np.ndarray]:
     """The mean, and the symmetric root of the covariance."""
-    mean = np.asarray(given.mean, np.float64)
-    covariance = np.asarray(given.covariance, np.float64)
+    parts = np.asarray(given.mean), np.asarray(given.covariance)
+    if not all(map(_is_real, parts)):
+        types = " and ".join(str(x.dtype) for x in parts)
+        raise ValueError(f"{name} must have a mean and a covariance of real numbers, got {types}")
+    mean, covariance = (x.astype(np.float64) for x in parts)
     if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
         raise ValueError(
             f"{name} must have a mean of shape (d,) and a covariance of shape (d, d), got "
@@ -466,7 +473,13 @@ def _in_batches(forward: Callable[[Any], Any], batch_size: int) -> Classify:
     """
 
     def classify(images: Any) -> tuple[np.ndarray, np.ndarray]:
-        images = np.asarray(images, np.float32)
+        images = np.asarray(images)
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(
+                f"images must be floating-point numbers in [0, 1], got {images.dtype}: of bytes, "
+                "images / 255"
+            )
+        images = images.astype(np.float32)
         if images.ndim != 4 or 0 in images.shape or images.shape[-1] != 3:
             raise ValueError(f"images must have shape (n, height, width, 3), got {images.shape}")
         low, high = float(images.min()), float(images.max())

@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -525,6 +526,126 @@ def test_what_is_wrong_with_an_image_folder_is_said(tmp_path):
     for payload in (b"", b"GIF89a", encoded(np.zeros((4, 6), np.uint8))[:-30]):
         (tmp_path / "set" / "b" / "1.png").write_bytes(payload)
         refused(r"b.1\.png is no readable PNG or JPEG")
+
+
+# How a viewer turns what is stored: EXIF 2.32, tag 0x0112, in NumPy's words.
+UPRIGHT = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),  # a quarter turn clockwise
+    7: lambda x: np.rot90(x.swapaxes(0, 1), 2),
+    8: lambda x: np.rot90(x, 1),
+    0: lambda x: x,  # no such orientation
+    9: lambda x: x,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_images_are_turned_as_their_exif_says(tmp_path, mode, orientation):
+    stored = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8) // 51 * 51  # the web's palette
+    image = Image.fromarray(stored).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "1.png", exif=exif)
+    expected = UPRIGHT[orientation](np.asarray(image.convert("RGB")))
+    found = data.image_folder(tmp_path).images[0]
+    np.testing.assert_array_equal(found, expected / np.float32(255))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_photos_are_turned_too(tmp_path, mode):
+    stored = np.zeros((16, 8, 3), np.uint8)
+    stored[:8] = 200  # upper half bright
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a").mkdir()
+    Image.fromarray(stored).convert(mode).save(tmp_path / "a" / "1.jpg", exif=exif, quality=95)
+    found = data.image_folder(tmp_path).images[0]
+    assert found.shape == (8, 16, 3)  # right half bright
+    np.testing.assert_allclose(found[:, 8:].mean(), 200 / 255, atol=0.02)
+    np.testing.assert_allclose(found[:, :8].mean(), 0, atol=0.02)
+
+
+def png(depth: int, kind: int, rows: bytes, palette: bytes = b"") -> bytes:
+    """A PNG of one row, written by hand: Pillow writes no 16-bit colours."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(name + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + name + content + crc
+
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    width = len(rows) * 8 // (depth * channels)
+    header = width.to_bytes(4, "big") + bytes([0, 0, 0, 1, depth, kind, 0, 0, 0])
+    colours = chunk(b"PLTE", palette) if palette else b""
+    content = chunk(b"IDAT", zlib.compress(b"\0" + rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + colours + content
+
+
+@pytest.mark.parametrize(("name", "kind"), [("I;16", 0), ("RGB", 2), ("RGBA", 6)])
+def test_more_than_eight_bits_are_refused_not_cut(name, kind):
+    with pytest.raises(ValueError, match=rf"^x has pixels of type {name}.*: 8 bits a channel"):
+        _images.decode(png(16, kind, bytes(range(8)) * 3), "x")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_fewer_than_eight_bits_are_spread_over_the_whole_range(depth):
+    rows = bytes([0b00011011, 0xFF])
+    bits = "".join(f"{byte:08b}" for byte in rows)
+    values = [int(bits[i : i + depth], 2) for i in range(0, 16, depth)]
+    expected = np.array(values) * 255 // (2**depth - 1)
+    np.testing.assert_array_equal(_images.decode(png(depth, 0, rows), "x")[0, :, 1], expected)
+
+
+def test_colours_that_the_palette_lacks_are_refused():
+    colours = bytes(range(6))
+    decoded = _images.decode(png(8, 3, bytes([1, 0]), colours), "x")
+    assert decoded.tolist() == [[[3, 4, 5], [0, 1, 2]]]
+    with pytest.raises(ValueError, match=r"^x has 2 colours that its palette lacks"):
+        _images.decode(png(8, 3, bytes([1, 2, 255]), colours), "x")
+
+
+def test_what_moves_is_refused_and_of_a_cameras_pictures_the_first_is_taken():
+    first, second = (Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (40, 200))
+
+    def saved(form: str, **options: object) -> bytes:
+        buffer = io.BytesIO()
+        first.save(buffer, form, save_all=True, append_images=[second], **options)
+        return buffer.getvalue()
+
+    with pytest.raises(ValueError, match=r"^x is an animation of 2 pictures: a single one would"):
+        _images.decode(saved("PNG", duration=100), "x")
+    np.testing.assert_allclose(_images.decode(saved("MPO", quality=95), "x"), 40, atol=2)
+    with pytest.raises(ValueError, match=r"^x is no readable PNG or JPEG"):
+        _images.decode(saved("GIF"), "x")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_no_truncated_photo_is_decoded(options):
+    """Not one without the rows that are missing; nor one that was closed in the middle."""
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(
+        buffer, "JPEG", **options
+    )
+    whole = buffer.getvalue()
+    for length in range(len(whole)):
+        with pytest.raises(ValueError, match=r"^x is no readable PNG or JPEG"):
+            _images.decode(whole[:length], "x")
+
+
+def test_a_truncated_png_is_refused_or_whole():
+    image = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    whole = encoded(image)
+    for length in range(len(whole)):
+        try:
+            found = _images.decode(whole[:length], "x")
+        except ValueError:
+            continue
+        np.testing.assert_array_equal(found, image)
 
 
 @settings(max_examples=200, deadline=None)
