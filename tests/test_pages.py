@@ -13,8 +13,10 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
+import numpy as np
 import pytest
 import yaml
 from ddbook import profiles
@@ -259,3 +261,36 @@ def test_a_share_shown_as_a_number_is_found():
     assert shares_as_numbers("{measured}`a:share_of_pairs`")
     assert not shares_as_numbers("in {measured}`a:share:share` of {measured}`a:cases` cases")
     assert not shares_as_numbers("{measured}`a:share:.0%`")
+
+
+# Sixteen Gaussians: runs are compared where they are cut, and must have been observed there.
+
+
+@pytest.mark.parametrize("profile", ["quick", "standard", "paper"])
+def test_runs_of_the_mixture_are_observed_where_they_are_cut(profile):
+    settings = SimpleNamespace(**profiles.read(ROOT, profile)["mixture_of_gaussians"])
+    notebook = jupytext.read(ROOT / "notebooks" / "mixture_of_gaussians.py", fmt="py:percent")
+    defined = ("def cost(", "def steps_for(", "def observed(")
+    [[costs], [training], [plan]] = (
+        [cell.source for cell in notebook.cells if text in cell.source] for text in defined
+    )
+    sweeps = SimpleNamespace(SWEEPS=4)
+    losses = dict.fromkeys([*settings.losses, "non-saturating"])
+    names = {"s": settings, "np": np, "gan": sweeps, "LOSSES": losses, "cache": functools.cache}
+    exec(costs, names)
+    exec(training, names)
+    exec(plan.partition("\nframes, ")[0], names)
+
+    at = {arm: names["observed"](arm[0], arm[2], arm[4]) for arm in names["arms"]}
+    paid = {arm: arm[4] * names["cost"](arm[0], arm[2]) for arm in names["arms"]}
+    cuts = 0
+    for arm, looks in at.items():
+        assert looks[0] == 0 and looks[-1] == arm[4]  # its start and its end
+        assert set(names["last_quarter"](arm[4], settings.num_looks)) <= set(looks)
+        for other in at:
+            compared = other[0] in (arm[0], "simultaneous", "rk4") and arm[1] == other[1]
+            for end in (other[4], paid[other] // names["cost"](arm[0], arm[2])):
+                if compared and end < arm[4] and other[4] != settings.rate_steps:
+                    assert set(names["last_quarter"](end, settings.num_looks)) <= set(looks)
+                    cuts += 1
+    assert cuts > 0 or profile == "quick"
