@@ -43,8 +43,7 @@ rule book:
         runs=[done(name) for name in NAMES],
         stamp=relative(build.stamp(ROOT, PROFILE)),
     output:
-        html="_build/html/index.html",
-        record=relative(build.record(ROOT)),
+        touch(relative(build.done(ROOT))),
     message:
         "The HTML is built"
     shell:
@@ -66,7 +65,7 @@ for name in NAMES:
         name:
             name
         input:
-            stamp=relative(keys.stamp(made.stamp, why, keys.mark(made))),
+            stamp=relative(keys.stamp(made.stamp, why, keys.mark(made.done, made.notebook, made.record))),
             needs=[done(needed) for needed in header.needs],
         output:
             touch(relative(made.done)),

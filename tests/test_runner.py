@@ -3,6 +3,7 @@
 A kernel's start takes seconds: the tests share one run that succeeds and one that is killed.
 """
 
+import contextlib
 import fcntl
 import io
 import json
@@ -955,6 +956,38 @@ def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch, capsys
     assert (
         keys.reasons(results.read_json(build.record(book)), keys.page_key(book, "standard")) == []
     )
+
+
+def test_the_html_is_built_once_when_two_ask_at_once(book, monkeypatch, capsys):
+    calls = []
+
+    def jupyter_book(*_, **__):
+        calls.append(1)
+        build.index(book).parent.mkdir(parents=True, exist_ok=True)
+        build.index(book).write_text("")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(build.subprocess, "run", jupyter_book)
+    assert build.build(book, "quick") == 0 and len(calls) == 1
+    monkeypatch.setattr(run, "alone", lambda *_: contextlib.nullcontext(True))
+    assert build.build(book, "quick") == 0 and len(calls) == 1
+    assert capsys.readouterr().err == "the HTML: was built by another process\n"
+    made = finish(book)  # a run since then
+    later = build.record(book).stat().st_mtime_ns + 10**9
+    os.utime(made.notebook, ns=(later, later))
+    assert build.build(book, "quick") == 0 and len(calls) == 2
+    assert build.build(book, "standard") == 0 and len(calls) == 3  # other pages
+
+
+def test_a_mark_has_the_date_of_the_earliest_and_goes_with_any(tmp_path):
+    done, products = tmp_path / "deep" / "done", [tmp_path / name for name in "ab"]
+    for date, path in enumerate(products, start=10):
+        path.write_text("")
+        os.utime(path, ns=(date * 10**9, date * 10**9))
+    assert keys.mark(done, *products).stat().st_mtime_ns == 10 * 10**9
+    products[1].unlink()
+    assert not keys.mark(done, *products).exists()
+    assert not keys.mark(done, *products).exists()
 
 
 def test_make_says_when_python_is_too_old(book):

@@ -31,21 +31,42 @@ def index(root: Path) -> Path:
     return root / "_build" / "html" / "index.html"
 
 
+def done(root: Path) -> Path:
+    """Return what Snakemake takes for the HTML (see `keys.mark`)."""
+    return root / "runs" / ".stamps" / "html.done"
+
+
 def stamp(root: Path, profile: str) -> Path:
     """Date the stamp of the HTML by whether pages, extension or profile have changed."""
+    marked = keys.mark(done(root), record(root), index(root))
+    return keys.stamp(root / "runs" / ".stamps" / "html", _stale(root, profile), marked)
+
+
+def _stale(root: Path, profile: str) -> list[str]:
     try:
         recorded = results.read_json(record(root))
     except (OSError, ValueError):
         recorded = None
-    why = keys.reasons(recorded, keys.page_key(root, profile))
-    return keys.stamp(root / "runs" / ".stamps" / "html", why, record(root), index(root))
+    return keys.reasons(recorded, keys.page_key(root, profile))
 
 
 def build(root: Path, profile: str) -> int:
-    """Build the HTML and return the exit status of Jupyter Book."""
+    """Build the HTML, once when two ask at once; return the exit status of Jupyter Book."""
     profiles.check_profile(profile)
-    with run.alone(root / "runs" / ".stamps" / "html.lock", "the HTML", sys.stderr):
+    with run.alone(root / "runs" / ".stamps" / "html.lock", "the HTML", sys.stderr) as waited:
+        if waited and _is_newest(root, profile):
+            print("the HTML: was built by another process", file=sys.stderr, flush=True)
+            return 0
         return _build(root, profile)
+
+
+def _is_newest(root: Path, profile: str) -> bool:
+    """Say whether the HTML is of the pages as they are, and later than every run."""
+    if _stale(root, profile):
+        return False
+    runs = [places.products(root, profile, name).notebook for name in places.sources(root)]
+    dates = [path.stat().st_mtime_ns for path in runs if path.is_file()]
+    return record(root).stat().st_mtime_ns > max(dates, default=0)
 
 
 def _build(root: Path, profile: str) -> int:

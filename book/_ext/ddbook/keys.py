@@ -161,20 +161,20 @@ def stamp(path: Path, why: list[str], *products: Path) -> Path:
     return path
 
 
-def mark(made: places.Products) -> Path:
-    """Give the file `made.done` the date of the finished run, or delete it if there is none.
+def mark(done: Path, *products: Path) -> Path:
+    """Give the file `done` the date of its `products`, or delete it unless all are there.
 
-    It is Snakemake's output in place of the run's files, since Snakemake deletes outputs before a
-    job starts and when it fails: a finished run stays until the next one has succeeded.
+    It is Snakemake's output in their place, since Snakemake deletes outputs before a job starts
+    and when it fails: a finished run stays until the next one has succeeded.
     """
-    if made.notebook.is_file() and made.record.is_file():
-        date = min(path.stat().st_mtime_ns for path in (made.notebook, made.record))
-        made.done.parent.mkdir(parents=True, exist_ok=True)
-        made.done.touch()
-        os.utime(made.done, ns=(date, date))
+    if all(product.is_file() for product in products):
+        date = min(product.stat().st_mtime_ns for product in products)
+        done.parent.mkdir(parents=True, exist_ok=True)
+        done.touch()
+        os.utime(done, ns=(date, date))
     else:
-        made.done.unlink(missing_ok=True)
-    return made.done
+        done.unlink(missing_ok=True)
+    return done
 
 
 def page_key(root: Path, profile: str) -> dict[str, Any]:
