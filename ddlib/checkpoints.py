@@ -250,7 +250,7 @@ _NUMBERS = (bool, int, float, complex)
 
 
 def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _on_host(name: str, x: Any) -> np.ndarray:

@@ -140,7 +140,8 @@ def program_fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
         raise ValueError(f"function must not call back to Python, got a program with {found[1]}")
     digest = hashlib.sha256(f"{jax.__version__}\n{text}".encode())
     if "jax.const = true" in text:  # JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS: arguments, not text
-        for constant in lowered._lowering.const_args:
+        constants: Any = lowered._lowering.const_args
+        for constant in map(jnp.asarray, constants):
             if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
                 constant = jax.random.key_data(constant)
             digest.update(f"\n{constant.dtype}{constant.shape}\n".encode())

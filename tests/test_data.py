@@ -500,6 +500,42 @@ def test_a_tarball_must_hold_every_file_whole(world):
         _sources.from_tarball(path, "elsewhere", files)
 
 
+def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, size, link
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+HOSTILE = {
+    "a link": (header("package/data/x", tarfile.SYMTYPE, link="/etc/passwd"), "has no x under"),
+    "a hard link": (header("package/data/x", tarfile.LNKTYPE, link="package/data/x"), "has no x"),
+    "a path that leads out": (header("package/data/../data/x", size=3) + b"abc", "has no x|whole"),
+    "a file of holes": (header("package/data/x", tarfile.GNUTYPE_SPARSE), "x is truncated"),
+    "too much": (header("package/data/x", size=2**40) + bytes(5000), "too long|not a whole"),
+    "names upon names": (
+        header("././@LongLink", tarfile.GNUTYPE_LONGNAME) * 3000,
+        "is not a whole tarball",
+    ),
+    "a name without end": (
+        header("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=10**9) + bytes(10**6),
+        "unpacks to more than 100003 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_tarball_is_refused(tmp_path, monkeypatch, case):
+    """And nothing of it is written: it is read in memory, within bounds."""
+    monkeypatch.setattr(_sources, "SLACK", 100_000)
+    evil, message = HOSTILE[case]
+    path = tmp_path / "p.tgz"
+    path.write_bytes(gzip.compress(evil + bytes(1024)))
+    file = _sources.File("x", 3, hashlib.sha256(b"abc").hexdigest())
+    with pytest.raises(ValueError, match=message):
+        _sources.from_tarball(path, "package/data", [file])
+    assert [*tmp_path.iterdir()] == [path]
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not on PATH")
 @pytest.mark.parametrize("answers", [True, False])
 def test_the_real_npm_client_against_a_registry_on_this_machine(

@@ -283,6 +283,9 @@ SPOILED = {
     "one bit": lambda whole, other: whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:],
     "another archive's": lambda whole, other: other,
     "a pickle": lambda whole, other: saved(archive=np.array([{}], object)),
+    "encrypted, it says": lambda whole, other: flagged(whole, 8, 1),
+    "of a later version": lambda whole, other: flagged(whole, 6, 173),
+    "otherwise compressed": lambda whole, other: flagged(whole, 10, 99),
     "other arrays": lambda whole, other: saved(images=np.zeros(3)),
 }
 
@@ -291,6 +294,12 @@ def saved(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def flagged(whole: bytes, at: int, value: int) -> bytes:
+    """A zip with a byte of its directory's first entry set."""
+    place = whole.index(b"PK\x01\x02") + at
+    return whole[:place] + bytes([value]) + whole[place + 1 :]
 
 
 @pytest.mark.parametrize("fault", SPOILED)
