@@ -27,13 +27,14 @@ from ddlib import taylor
 from ddlib._check import (
     check_count,
     check_inexact,
+    check_players,
     check_rates,
     check_step_size,
     is_concrete,
     like,
 )
 from ddlib.frozen import thaw
-from ddlib.games import Field, Players, check_players
+from ddlib.games import Field, Players
 from ddlib.methods import ImplicitStep, Step
 
 
@@ -105,30 +106,28 @@ def modified_terms(
                 "in these coordinates. Extend its state (with its momentum, say) so that it rests."
             )
         found = tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
-        if is_concrete(found) and not _finite(found) and _finite((y, given(at, y))):
+        if not is_concrete(found):
+            return jax.tree.map(lambda x: jnp.where(moves, jnp.nan, x).astype(x.dtype), found)
+        if not _finite(found) and _finite((y, given(at, y))):
             raise ValueError(
                 "step must have a series in h at y, but its terms are not finite where its value "
                 "is: it is not smooth in h there, or loops until something is small and does not "
                 "settle"
             )
-        return jax.tree.map(lambda x: jnp.where(moves, jnp.nan, x).astype(x.dtype), found)
+        return found
 
     return terms
 
 
 def _moves_at_rest(step: Step, iterates: PyTree, y: PyTree) -> Array:
     """Whether step(0, ·) moves y or a state near it: a momentum may be zero at this one."""
-    leaves, tree = jax.tree.flatten(y)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    apart = [
-        x
-        + 32
-        * jnp.finfo(x.dtype).eps ** 0.5
-        * (1 + jnp.abs(x))
-        * jax.random.normal(key, x.shape, x.dtype)
-        for key, x in zip(keys, leaves, strict=True)
-    ]
-    near = jax.tree.unflatten(tree, apart)
+
+    def beside(x: Array) -> Array:
+        apart = jnp.cos(jnp.arange(x.size, dtype=x.real.dtype)).reshape(x.shape)
+        return x + 32 * float(jnp.finfo(x.dtype).eps) ** 0.5 * (1 + jnp.abs(x)) * apart
+
+    leaves = jax.tree.leaves(y)
+    near = jax.tree.map(beside, y)
     after = step(jnp.zeros((), jnp.finfo(jnp.result_type(*leaves)).dtype), near)
 
     def moved(new: Array, old: Array) -> Array:  # a NaN, where `near` leaves a domain, says nothing

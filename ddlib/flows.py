@@ -25,6 +25,7 @@ from ddlib._check import (
     is_concrete,
     like,
 )
+from ddlib._real import from_real, to_real
 from ddlib.curvature import (
     gradient,
     hessian,
@@ -178,7 +179,7 @@ def _solve(
     )
 
     def slope(t: Any, parts: PyTree, args: Any) -> PyTree:
-        return _to_parts(field(_from_parts(parts, wide)), wide)
+        return to_real("field", field(from_real(parts, wide)), wide)
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(slope),
@@ -186,42 +187,24 @@ def _solve(
         t0=ts[0],
         t1=ts[-1],
         dt0=None,
-        y0=_to_parts(wide, wide),
+        y0=to_real("y0", wide, wide),
         saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=controller,
         max_steps=max_steps,
         throw=False,
     )
     assert solution.ys is not None
-    found = jax.vmap(lambda parts: _from_parts(parts, wide))(solution.ys)
+    found = jax.vmap(lambda parts: from_real(parts, wide))(solution.ys)
     return jax.tree.map(lambda x, given: x.astype(given.dtype), found, y0)
 
 
-def _to_parts(y: PyTree, template: PyTree) -> PyTree:
-    """Complex leaves as (real, imaginary) pairs, so that the solver works in real numbers."""
-
-    def leaf(x: Array, to: Array) -> Array:
-        if jnp.iscomplexobj(to):
-            return jnp.stack([jnp.real(x), jnp.imag(x)]).astype(jnp.finfo(to.dtype).dtype)
-        if jnp.iscomplexobj(x):
-            raise ValueError(
-                "field has complex values on a real y0: give y0 a complex dtype, such as "
-                "jax.tree.map(lambda x: x.astype(complex), y0)"
-            )
-        return jnp.asarray(x).astype(to.dtype)
-
-    return jax.tree.map(leaf, y, template)
-
-
-def _from_parts(parts: PyTree, template: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda x, to: jax.lax.complex(x[0], x[1]) if jnp.iscomplexobj(to) else x,
-        parts,
-        template,
-    )
-
-
 Alpha = Callable[[Array], Array]
+
+
+def _number(z: Any) -> Array:
+    """An array that can hold fractions: of integers, the same numbers in floating point."""
+    z = jnp.asarray(z)
+    return z if jnp.issubdtype(z.dtype, jnp.inexact) else z.astype(float)
 
 
 def ngf_alpha(z: Array) -> Array:
@@ -230,8 +213,7 @@ def ngf_alpha(z: Array) -> Array:
     >>> ngf_alpha(jnp.array([0.5, 3.0])).tolist()
     [-1.0, -1.0]
     """
-    check_inexact("z", z)
-    return -jnp.ones_like(jnp.asarray(z))
+    return -jnp.ones_like(_number(z))
 
 
 def igr_alpha(z: Array) -> Array:
@@ -240,8 +222,7 @@ def igr_alpha(z: Array) -> Array:
     >>> igr_alpha(jnp.array(1.0)).item()
     -1.5
     """
-    check_inexact("z", z)
-    return -(1 + jnp.asarray(z) / 2)
+    return -(1 + _number(z) / 2)
 
 
 def positive_alpha(z: Array) -> Array:
@@ -250,8 +231,7 @@ def positive_alpha(z: Array) -> Array:
     >>> positive_alpha(jnp.array([0.5, 3.0])).tolist()
     [1.0, 1.0]
     """
-    check_inexact("z", z)
-    return jnp.ones_like(jnp.asarray(z))
+    return jnp.ones_like(_number(z))
 
 
 def series_alpha(order: int) -> Alpha:
@@ -269,8 +249,7 @@ def series_alpha(order: int) -> Alpha:
     check_count("order", order, least=0)
 
     def alpha(z: Array) -> Array:
-        check_inexact("z", z)
-        z = jnp.asarray(z)
+        z = _number(z)
         total = -jnp.ones_like(z) / (order + 1)
         for p in range(order - 1, -1, -1):
             total = total * z - 1 / (p + 1)
@@ -331,8 +310,7 @@ def continued_alpha(z: Array) -> Array:
 
 def _log_alpha(z: Array, log: Callable[[Array], Array]) -> Array:
     """log(1 − z)/z with a branch of the logarithm that is real on (0, ∞)."""
-    z = jnp.asarray(z)
-    check_inexact("z", z)
+    z = _number(z)
     z = z.astype(jnp.result_type(z.dtype, jnp.complex64))
     precision = jnp.finfo(z.dtype).eps
     # Below this the series to z⁷ is exact to rounding, above it the logarithm is.

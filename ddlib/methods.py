@@ -15,9 +15,18 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_inexact, check_rates, check_step_size, like
+from ddlib._check import (
+    at_least_single,
+    check_count,
+    check_inexact,
+    check_players,
+    check_rates,
+    check_step_size,
+    like,
+)
+from ddlib._real import from_real, to_real
 from ddlib.frozen import thaw
-from ddlib.games import Field, Players, check_players
+from ddlib.games import Field, Players
 
 Step = Callable[[Any, Any], Any]
 
@@ -35,7 +44,7 @@ def _sizes(h: Any, y: PyTree) -> PyTree:
 
 
 def _check_real(name: str, tree: PyTree, y: PyTree) -> None:
-    """Raise where a real state is to move by complex numbers: it would lose their imaginary part."""
+    """Raise where a real state is to move by complex numbers: it would lose an imaginary part."""
     for x, to in zip(jax.tree.leaves(tree), jax.tree.leaves(y), strict=True):
         if jnp.iscomplexobj(x) and not jnp.iscomplexobj(to):
             raise ValueError(
@@ -273,14 +282,19 @@ def implicit_midpoint(
 
     def solve(h: Any, y: PyTree) -> PyTree:
         check_inexact("y", y)
-        y = jax.tree.map(jnp.asarray, y)
+        wide = jax.tree.map(at_least_single, y)
 
         def residual(z: PyTree, args: tuple[Any, PyTree]) -> PyTree:
-            return jax.tree.map(jnp.subtract, z, sweep(*args, z))
+            return jax.tree.map(jnp.subtract, z, swept(z, *args))
 
-        precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(y))
+        def swept(z: PyTree, h: Any, y: PyTree) -> PyTree:
+            return to_real("field", sweep(h, from_real(y, wide), from_real(z, wide)), wide)
+
+        start = to_real("y", wide, wide)
+        precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(wide))
         finder = solver or _Newton(rtol=precision**0.5, atol=8 * precision)
-        return optimistix.root_find(residual, finder, y, args=(h, y), max_steps=64).value
+        found = optimistix.root_find(residual, finder, start, args=(h, start), max_steps=64).value
+        return like(from_real(found, wide), y)
 
     return ImplicitStep(solve, sweep)
 

@@ -20,9 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ddlib._check import check_count, check_inexact, check_rates, check_step_size, is_concrete, like
+from ddlib._check import (
+    check_count,
+    check_inexact,
+    check_players,
+    check_rates,
+    check_step_size,
+    is_concrete,
+    like,
+)
 from ddlib.frozen import thaw
-from ddlib.games import Field, Players, check_players
+from ddlib.games import Field, Players
 
 
 class DriftTerms(NamedTuple):
@@ -217,6 +225,7 @@ def _regularized(
         return thaw(slope)(y, *data)  # its derivative is taken, whatever the loss holds constant
 
     def loss(y: Players, a: tuple[Any, ...], b: tuple[Any, ...]) -> Array:
+        check_inexact("y", y, real=True)
         own_a, own_b = (gradient(mine, y, me, data) for data in (a, b))
         via_a, via_b = (gradient(mine, y, other, data) for data in (a, b))
         far_a, far_b = (gradient(theirs, y, other, data) for data in (a, b))

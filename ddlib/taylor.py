@@ -147,7 +147,7 @@ _COMPARISONS = {"eq": lax.eq, "ne": lax.ne, "lt": lax.lt, "le": lax.le, "gt": la
 def _compare(name: str, a: Series, b: Series, mode: _Mode) -> Array:
     """Whether a < b, and so on: at t = 0; for t → 0⁺, by the first coefficients that differ."""
     compare = _COMPARISONS[name]
-    if mode.at is None:
+    if mode.at is None or a is b:  # x != x asks for NaN
         return compare(a[0], b[0])
     if isinstance(a, _Clock) and isinstance(b, _Clock):
         return compare(_value(a, mode.at), _value(b, mode.at))
@@ -364,7 +364,9 @@ def _while(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[An
         return new, jnp.stack(steps).max() > rounding, count + 1
 
     settled, moves, _ = lax.while_loop(
-        lambda state: state[1] & (state[2] < TURNS), settle, (end, jnp.any(ended_early), 0)
+        lambda state: state[1] & (state[2] < TURNS),
+        settle,
+        (end, jnp.any(ended_early), jnp.array(0)),
     )
     lost = [[jnp.full_like(c, jnp.nan) for c in x] if isinstance(x, list) else x for x in settled]
     return _marked(where(ended_early & moves, lost, settled), clocks)
@@ -418,7 +420,7 @@ def _expand(eqn: Any, arguments: list[Any], mode: _Mode, clock: bool) -> list[An
     if name in _CONTROL:
         return _CONTROL[name](params, arguments, mode)
     if name in _COMPARISONS:
-        return [_compare(name, *map(full, arguments), mode)]
+        return [_compare(name, full(arguments[0]), full(arguments[1]), mode)]
     at_some_t = mode.at is not None and clock  # what jumps does so at times, not at states
     if discrete or (name in _STAIRS and at_some_t):
         given = [_value(x, mode.at) if at_some_t else _constant(x) for x in arguments]
@@ -451,7 +453,7 @@ def _expand(eqn: Any, arguments: list[Any], mode: _Mode, clock: bool) -> list[An
         a, b = arguments
         return [_divide(full(a), full(b)) if varying[1] else [c / b for c in a]]
     if name in ("max", "min"):
-        return [_extreme(bind, name, *map(full, arguments), mode)]
+        return [_extreme(bind, name, full(arguments[0]), full(arguments[1]), mode)]
     if name == "clamp" and mode.at is not None:
         low, x, high = map(full, arguments)
         return [_extreme(lax.min, "min", _extreme(lax.max, "max", x, low, mode), high, mode)]
