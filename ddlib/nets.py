@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from ddlib._check import check_count, check_step_size, is_concrete
+from ddlib._check import check_count, check_inexact, check_step_size, is_concrete
 
 Apply = Callable[[PyTree, Any], Array]
 Activation = str | Callable[[Any], Array]
@@ -58,7 +58,8 @@ def functional(model: nnx.Module) -> tuple[PyTree, Apply]:
         complex. It computes in the precision of the parameters.
 
     Raises:
-      ValueError: a model with other state, such as dropout's.
+      ValueError: a model with other state, such as dropout's. When applied: params that are
+        integers, complex x where params are real, batch norm in half precision.
 
     >>> params, apply = functional(mlp(3, [4], 2, key=jax.random.key(0)))
     >>> jax.tree.map(jnp.shape, params)["layer_0"]
@@ -72,10 +73,14 @@ def functional(model: nnx.Module) -> tuple[PyTree, Apply]:
             f"model must hold nothing but parameters and batch statistics, has {names}"
         )
     params, state, apply = stateful(model)
-    blank = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+    shapes = jax.tree.map(jnp.shape, state, is_leaf=lambda x: isinstance(x, jax.Array))
 
     def apply_alone(params: PyTree, x: Any) -> Array:
-        return apply(params, jax.tree.map(jnp.zeros_like, blank), x, train=True)[0]
+        dtype = _precision(params)
+        blank = jax.tree.map(
+            lambda shape: jnp.zeros(shape, dtype), shapes, is_leaf=lambda x: isinstance(x, tuple)
+        )
+        return apply(params, blank, x, train=True)[0]
 
     return params, apply_alone
 
@@ -103,20 +108,29 @@ def stateful(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[..., tuple[Arr
     params, state = map(nnx.to_pure_dict, parts)
 
     def apply(params: PyTree, state: PyTree, x: Any, *, train: bool) -> tuple[Array, PyTree]:
+        x = _in_precision_of(params, x)
         model = nnx.merge(graph, params, state)
         model.train() if train else model.eval()
-        outputs = model(_in_precision_of(jax.tree.leaves(params), x))
+        outputs = model(x)
         return outputs, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
     return params, state, apply
 
 
-def _in_precision_of(leaves: Sequence[Array], x: Any) -> Array:
-    """Real x in the precision of the leaves: float64 data make no float64 net."""
+def _precision(params: PyTree) -> Any:
+    """The real type of a tree's numbers; JAX's own of a tree without any."""
+    check_inexact("params", params)
+    leaves = jax.tree.leaves(params)
+    return jnp.finfo(jnp.result_type(*leaves) if leaves else jnp.result_type(float)).dtype
+
+
+def _in_precision_of(params: PyTree, x: Any, name: str = "x") -> Array:
+    """Real x in the precision of the parameters: float64 data make no float64 net."""
     x = jnp.asarray(x)
-    if leaves and jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(jnp.finfo(jnp.result_type(*leaves)).dtype)
-    return x
+    dtype = _precision(params)
+    if jnp.iscomplexobj(x) and not any(map(jnp.iscomplexobj, jax.tree.leaves(params))):
+        raise ValueError(f"{name} must be real, as the parameters are, got {x.dtype}")
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def count(params: PyTree) -> int:
@@ -281,6 +295,7 @@ def cross_entropy(
                 "labels must name one class for each row of logits, got labels of shape "
                 f"{np.shape(labels)} for logits of shape {z.shape}"
             )
+        check_inexact("logits", z)
         if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
             raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}")
         top = z.shape[1] - 1
@@ -310,7 +325,8 @@ def mean_squared_error(
       loss(params), and loss(params, (x, y)) on another batch.
 
     Raises:
-      ValueError: when called: no batch, targets of another shape than the outputs.
+      ValueError: when called: no batch, targets of another shape than the outputs, integers for
+        outputs, complex targets of real outputs.
 
     >>> loss = mean_squared_error(lambda p, x: x * p, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1)))
     >>> loss(2.0).item()  # (2² + 4²)/4
@@ -320,7 +336,8 @@ def mean_squared_error(
     def per_example(outputs: Array, y: Any) -> Float[Array, " n"]:
         if np.shape(y) != outputs.shape:
             raise ValueError(f"y must be shaped as outputs {outputs.shape}, got {np.shape(y)}")
-        squares = (outputs - _in_precision_of([outputs], y)) ** 2
+        check_inexact("outputs", outputs)
+        squares = (outputs - _in_precision_of(outputs, y, "y")) ** 2
         return squares.reshape(len(squares), -1).sum(1) / 2
 
     return _mean(per_example, apply, (x, y))
@@ -435,6 +452,11 @@ class _BatchNorm(nnx.BatchNorm):
         super().__init__(size, momentum=0.9, param_dtype=param_dtype, **options)
         self.mean = nnx.BatchStat(jnp.zeros(size, param_dtype))
         self.var = nnx.BatchStat(jnp.ones(size, param_dtype))
+
+    def __call__(self, x: Array, **options: Any) -> Array:
+        if jnp.finfo(x.dtype).bits < 32:
+            raise ValueError(f"params must be float32 or float64 with batch norm, got {x.dtype}")
+        return super().__call__(x, **options)
 
 
 _NORMS: dict[str, Callable[..., Any]] = {
