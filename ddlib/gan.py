@@ -30,8 +30,8 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from ddlib import nets, sngan
-from ddlib._check import as_real, check_count, check_precision, check_step_size
-from ddlib.games import Players, check_players
+from ddlib._check import as_real, check_count, check_players, check_precision, check_step_size
+from ddlib.games import Players
 from ddlib.regularizers import DriftTerms, _check_terms, _inner, consensus
 from ddlib.sngan import Discriminator, Generator
 
@@ -327,6 +327,7 @@ def gradients(game: Game, players: Players, memory: Memory, batch: Batch) -> Pla
 
 
 def _own(game: Game, players: Players, memory: Memory, batch: Batch) -> tuple[Players, PyTree]:
+    check_precision("players and memory", (players, memory))
     if game.loss.zero_sum:
         whole, statistics = jax.grad(
             lambda y: _first(*_losses(game, y, memory, batch)), has_aux=True
@@ -905,6 +906,7 @@ def _make_step(
                 f"batches must have a leading axis of {update.num_batches} for {update}, got "
                 f"shape {batches.real.shape}"
             )
+        check_precision("players and memory", (state.players, state.memory))
         vectors = game.networks.phi.refresh(state.players.phi, state.memory.vectors)
         after = rule(state, batches, state.setting.terms if terms else None)
         finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(after.players)]).all()

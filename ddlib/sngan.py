@@ -365,6 +365,7 @@ def _convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
         spread = np.zeros((3, 4, 2), np.float32)  # tap, tap of the pair, pixel of the pair
         for pixel in range(2):
             spread[:, pixel : pixel + 3, pixel] = np.eye(3)
+        spread = spread.astype(kernel.dtype)
         pairs = jnp.einsum("ijco,jbq->ibcqo", kernel, spread).reshape(3, 4, inputs, 2 * outputs)
         return _lax(x, pairs, (1, 2)).reshape(-1, size, size, outputs)
     return _lax(x, kernel, (stride, stride))
@@ -390,6 +391,7 @@ def _double(x: Array, kernel: Array) -> Array:
         for tap in range(3):
             if 0 <= (at := parity - 2 * (tap - 1) + 1) < 4:
                 spread[at, tap, parity] = 1
+    spread = spread.astype(kernel.dtype)
     quads = jnp.einsum("ijco,iap,jbq->abcpqo", kernel, spread, spread)
     x = _lax(x, quads.reshape(3, 3, inputs, 4 * outputs), (1, 1))
     x = x.reshape(-1, size, size, 2, 2, outputs).transpose(0, 1, 3, 2, 4, 5)
@@ -456,6 +458,7 @@ def _as_matrix(x: Array, kernel: Array, taps: Float[np.ndarray, "t o i"]) -> Arr
     """A linear map of small images, given by its taps along one axis, as one matrix product."""
     n, size, _, inputs = x.shape
     out, outputs = taps.shape[1], kernel.shape[-1]
+    taps = taps.astype(kernel.dtype)
     matrix = jnp.einsum("tsco,tai,sbj->ijcabo", kernel, taps, taps)
     x = x.reshape(n, -1) @ matrix.reshape(size * size * inputs, -1)
     return x.reshape(n, out, out, outputs)
