@@ -453,10 +453,10 @@ class _BatchNorm(nnx.BatchNorm):
         self.mean = nnx.BatchStat(jnp.zeros(size, param_dtype))
         self.var = nnx.BatchStat(jnp.ones(size, param_dtype))
 
-    def __call__(self, x: Array, **options: Any) -> Array:
+    def __call__(self, x: Array, *arguments: Any, **options: Any) -> Array:
         if jnp.finfo(x.dtype).bits < 32:
             raise ValueError(f"params must be float32 or float64 with batch norm, got {x.dtype}")
-        return super().__call__(x, **options)
+        return super().__call__(x, *arguments, **options)
 
 
 _NORMS: dict[str, Callable[..., Any]] = {
