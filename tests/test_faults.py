@@ -70,7 +70,7 @@ def world(tmp_path, monkeypatch):
         """Leave a finished run of another source."""
         source = root / "notebooks" / "demo.py"
         text = source.read_text()
-        source.write_text(text + "# of old\n")
+        source.write_text(text + "old = True\n")
         finish(root)
         (made.folder / "table.txt").write_text("former")
         source.write_text(text)
@@ -82,7 +82,7 @@ def world(tmp_path, monkeypatch):
             made.notebook.read_text() == "{}"
             and left == ["run.json", "table.txt"]
             and (made.folder / "table.txt").read_text() == "former"
-            and keys.stale(root, "quick", "demo") == ["source changed"]
+            and keys.stale(root, "quick", "demo") == ["code changed"]
         )
 
     return SimpleNamespace(root=root, made=made, book=book, former=former, is_former=is_former)

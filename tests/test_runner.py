@@ -30,7 +30,7 @@ from books_for_tests import (
     stamps,
     wait_for,
 )
-from ddbook import build, keys, page, places, profiles, publish, report, run
+from ddbook import build, cells, keys, page, places, profiles, publish, report, run
 
 from ddlib import results
 from ddlib.claims import PROFILES
@@ -290,7 +290,7 @@ def test_a_header_is_not_lost_behind_what_editors_put_before_it(header, ends, bo
     source.write_bytes(content.encode())
     assert profiles.header(source) == (["reader"], True)
     assert list(profiles.parameters(source)) == ["profile", "num_seeds", "rates", "mode"]
-    assert "page.py" in keys.key(book, "quick", "demo")["page"]
+    assert len(cells.read(source)) == len(cells.read(book / "notebooks" / "reader.py"))
 
 
 @pytest.mark.parametrize(
@@ -396,18 +396,18 @@ def test_a_quick_page_runs_again_when_published_tables_change(book):
 def test_a_key_holds_the_page_code_that_the_notebook_imports(book):
     source = book / "notebooks" / "demo.py"
     source.write_text(SOURCE.replace("from ddbook import page", "from ddbook import gans, page"))
-    assert "gans.py" in keys.key(book, "quick", "demo")["page"]
+    assert "gans.py" in keys.key(book, "quick", "demo")["book"]
     source.write_text(SOURCE)
-    page = keys.key(book, "quick", "demo")["page"]
-    assert "gans.py" not in page
-    assert {"page.py", "places.py", "profiles.py", "claims.py", "results.py"} <= set(page)
+    key = keys.key(book, "quick", "demo")
+    assert key["book"].keys() <= {"__init__.py"}, "what saves and records computes nothing"
+    assert set(key["figures"]) == {"cells", "page.py", "figures.mplstyle"}
 
 
 def test_the_page_code_of_gans_counts_where_it_is_imported(book):
     source = book / "notebooks" / "demo.py"
-    assert "gans.py" not in keys.key(book, "quick", "demo")["page"]
+    assert "gans.py" not in keys.key(book, "quick", "demo")["book"]
     source.write_text(SOURCE + "\nfrom ddbook import gans, page\n")
-    assert "gans.py" in keys.key(book, "quick", "demo")["page"]
+    assert "gans.py" in keys.key(book, "quick", "demo")["book"]
 
 
 def test_what_changed_is_named(book, monkeypatch):
@@ -421,10 +421,10 @@ def test_what_changed_is_named(book, monkeypatch):
     content = {"demo": {**SECTION, "num_seeds": 9}, "reader": SECTION}
     (book / "profiles" / "quick.yaml").write_text(json.dumps(content))
     assert keys.stale(book, "quick", "demo") == [
-        "source changed",
+        "code changed",
         "settings: num_seeds was 3, is 9",
         "library: a.py",
-        "page: figures.mplstyle",
+        "figures: figures.mplstyle",
         "environment: requirements.lock",
     ]
 
@@ -833,10 +833,10 @@ def test_snakemake_runs_what_changed_and_not_what_was_touched(done, tmp_path):
     plan = in_book(root, *snakemake, "runs/quick/demo.ipynb")
     assert plan.returncode == 0 and "Nothing to be done" in plan.stdout + plan.stderr
     source = root / "notebooks" / "demo.py"
-    source.write_text(SOURCE + "\n")
+    source.write_text(SOURCE + "more = 1\n")
     plan = in_book(root, *snakemake, "runs/quick/reader.ipynb")
     assert plan.returncode == 0
-    assert "demo (quick) runs: source changed" in plan.stdout
+    assert "demo (quick) runs: code changed" in plan.stdout
     assert "reader (quick) runs: no finished run" in plan.stdout
     assert plan.stdout.index(": demo (quick)") < plan.stdout.index(": reader (quick)")
     source.write_text(SOURCE)

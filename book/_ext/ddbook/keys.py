@@ -1,9 +1,10 @@
 """What a run depends on, and whether a finished run still stands.
 
-A key holds, in parts that can be named, the notebook's source, the library modules that it
-imports, the page code, its settings, the published tables that it may show, the data and the
-environment. It is compared with the key that the finished run left in `run.json`: content decides,
-never a file's date, so a fresh checkout or a touched file runs nothing again.
+A key holds, in parts that can be named, the code of the notebook's cells, the library modules that
+they reach, the settings, the published tables that it may show, the data and the environment; and,
+as a part of its own, what only draws. Prose and captions are in no key. It is compared with the key
+that the finished run left in `run.json`: content decides, never a file's date, so a fresh checkout
+or a touched file runs nothing again. A run that differs in what draws alone is drawn again.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddbook import places, profiles
-from ddlib import claims, results
+from ddbook import cells, places, profiles
+from ddlib import results
 
-# Where they are imported from: the kernel will import the same.
-HERE = Path(__file__).parent
-PAGE_LIBRARY = [Path(module.__file__ or "") for module in (claims, results)]
+HERE = Path(__file__).parent  # where the kernel will import the book's package from
+FIGURES = "figures"  # the part of a key that makes a run be drawn again, not computed
+COMPUTES = ("code", "settings", "library", "book")  # the parts that a published table rests on
+DRAWS = "page"  # the module of ours that saves, records and sets the style, and computes nothing
 
 FEW = 3  # changes that are named one by one
 
@@ -36,18 +38,20 @@ def key(
     settings, _ = profiles.settings(name, profile, overrides, root)
     source = profiles.check_notebook(root, name)
     style = root / "book" / "figures.mplstyle"
+    parts = cells.read(source)
     shown = {}
     if profile == "quick":  # it may show what larger ones made
         tables = (name, *profiles.header(source).needs)
         records = {table: root / "results" / table / "run.json" for table in tables}
         shown = {t: _digest(path.read_bytes()) for t, path in records.items() if path.is_file()}
     return {
-        "source": _digest(source.read_bytes()),
+        "code": cells.computing(parts),
         "settings": settings,
         "library": _package(root / "ddlib", source),
-        "page": {
-            **_package(HERE, source),
-            **{path.name: _code(path) for path in PAGE_LIBRARY},
+        "book": _package(HERE, source, without=DRAWS),
+        FIGURES: {
+            "cells": cells.figures(parts),
+            f"{DRAWS}.py": _code(HERE / f"{DRAWS}.py"),
             style.name: _digest(style.read_bytes()),
         },
         "published": shown,
@@ -142,6 +146,29 @@ def stale(
     return reasons(recorded, key(root, profile, name, overrides))
 
 
+def changed_since(root: Path, name: str) -> list[str]:
+    """Say what the published tables of `name` rest on that has changed since; nothing if none has.
+
+    `ValueError` as `key`, and for a published record that cannot be read.
+    """
+    record = root / "results" / name / "run.json"
+    if not record.is_file():
+        return []
+    try:
+        was = results.read_json(record)["key"]
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{record.name} of {name} has no key ({error})") from error
+    now = key(root, "standard", name)
+    return reasons(was, {part: now[part] for part in COMPUTES})
+
+
+def only_figures(root: Path, profile: str, name: str, recorded: Any) -> bool:
+    """Say whether a run with key `recorded` would stand if its figures were drawn again."""
+    now = key(root, profile, name)
+    rest = {part: value for part, value in now.items() if part != FIGURES}
+    return not reasons(recorded, rest) and bool(reasons(recorded, {FIGURES: now[FIGURES]}))
+
+
 def stamp(path: Path, why: list[str], *products: Path) -> Path:
     """Date the file `path` after `products` if there is a reason to make them again, else before.
 
@@ -225,11 +252,11 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
-def _package(folder: Path, source: Path) -> dict[str, str]:
+def _package(folder: Path, source: Path, without: str = "") -> dict[str, str]:
     """Return digests of the modules in a package's folder that `source` imports, also through each
-    other.
+    other, but for one module and what it imports itself.
     """
-    modules = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    modules = {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != without}
     wanted: set[str] = {"__init__"} & set(modules)
     new = _imports(source, folder.name, modules)
     while new - wanted:

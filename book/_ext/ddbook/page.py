@@ -146,13 +146,23 @@ class Run:
         self._dataset: dict[str, Any] | None = None
         self._tables: dict[str, Table] = {}
         by_hand = "DDBOOK_FOLDER" not in os.environ
+        self._draws = os.environ.get("DDBOOK_DRAWS") == "1"  # figures of a finished run, no more
+
+        def write(book: ledger.Ledger) -> None:
+            self._must_compute("record a claim")
+            results.write_json(book.as_dict(), folder / "claims.json")
+
         self.claims = ledger.Ledger(
             ledger.load(root / "book" / "claims.yml"),
             notebook=name,
             profile=profile,
-            on_record=lambda book: results.write_json(book.as_dict(), folder / "claims.json"),
+            on_record=write,
             replace=by_hand,  # a cell may be run again
         )
+
+    def _must_compute(self, what: str) -> None:
+        if self._draws:
+            raise RuntimeError(f"a cell tagged figure must only draw, and is about to {what}")
 
     @functools.cached_property
     def _commit(self) -> results.Commit:
@@ -205,6 +215,7 @@ class Run:
         (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
         shards may run side by side. The data that `uses` named is part of the key.
         """
+        self._must_compute("compute what is kept")
         store, whole = self._store, self._whole(key)
         value = store.get(whole)
         if value is None:
@@ -230,6 +241,7 @@ class Run:
     def save(self, table: str, frame: pd.DataFrame) -> Table:
         """Save a tidy table with its provenance; its seeds are those of its column `seed`."""
         _check_table_name(table)
+        self._must_compute(f"save the table {table}")
         settings = vars(self.settings)
         if "seed" in frame.columns:
             seeds = sorted({int(seed) for seed in frame["seed"]})

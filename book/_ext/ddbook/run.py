@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ddbook import keys, places, profiles
+from ddbook import cells, keys, places, profiles
 from ddlib import results
 
 if TYPE_CHECKING:
@@ -79,11 +79,13 @@ def run(
         key = keys.key(root, profile, name, overrides)
         _remove(made.partial, scratch)
         made.notebook.parent.mkdir(parents=True, exist_ok=True)  # or it would fail at its end
-        made.partial.mkdir(parents=True)
-        scratch.mkdir()
+        scratch.mkdir(parents=True)
         try:
             given = {k: v for k, v in (overrides or {}).items() if v is not None}
             parameters = {"profile": profile, **given}
+            if _draw_again(root, source, made, scratch, parameters, key, label, log, timeout):
+                return made.notebook
+            made.partial.mkdir(parents=True)
             whole = _execute(root, source, made, scratch, parameters, profile, label, log, timeout)
             seconds = round(time.monotonic() - start, 1)
             if not _stands_in(made.partial):
@@ -120,6 +122,7 @@ def check(
     settings, variation = profiles.settings(name, profile, overrides, root)
     profiles.check_parameters(source, settings)
     profiles.header(source)
+    cells.check(source)
     keys.data_fingerprint(settings)  # an unknown dataset
     return source, variation
 
@@ -196,49 +199,17 @@ def _execute(
     timeout: float | None,
 ) -> Path:
     """Execute the notebook and return the path of the result, or move it aside and raise."""
-    import jupytext
     import nbformat
-    import papermill
 
-    notebook = jupytext.reads(profiles.text(source), fmt="py:percent")
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    notebook = _notebook_of(source)
     output, noise = scratch / "notebook.ipynb", scratch / "kernel.log"
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # we say it ourselves, once
-    error: Exception | None = None
     with (
         _device(profiles.header(source).gpu and profile != "quick", label, log) as device,
         _Limit(timeout) as limit,
     ):
-        environment = {
-            **device,
-            "DDBOOK_ROOT": str(root),
-            "DDBOOK_NAME": source.stem,
-            "DDBOOK_FOLDER": str(made.partial),
-            "PYTHONHASHSEED": "0",
-            # Agg, as servers have it set, would leave the pages without figures
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            # a person's IPython settings and history are no part of a run
-            "IPYTHONDIR": str(scratch / "ipython"),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        try:
-            papermill.execute_notebook(
-                notebook,
-                re.sub("[{}]", r"\g<0>\g<0>", str(output)),  # papermill fills in what is in braces
-                parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(root / "notebooks"),
-                start_timeout=START_SECONDS,
-                kernel_manager_class=_kernel_manager(environment, log, noise, limit),
-            )
-        except (papermill.PapermillExecutionError, RuntimeError, OSError) as exception:
-            # RuntimeError is nbclient's: the kernel died or never started; OSError: no room
-            error = exception
+        environment = {**device, **_environment(root, source, made.partial, scratch)}
+        kernel = _kernel_manager(environment, log, noise, limit)
+        error = _papermill(notebook, output, parameters, root, kernel)
     try:
         executed = nbformat.read(output, as_version=4)
     except (OSError, ValueError):  # it did not come to that, or was cut when the disk was full
@@ -264,6 +235,131 @@ def _execute(
         kept = f"nothing of it could be kept: {places.explain(exception, root)}"
     brief = limit.passed or isinstance(error, OSError)
     raise Failed(_report(label, executed, source, said, kept, root, brief)) from error
+
+
+def _notebook_of(source: Path) -> NotebookNode:
+    import jupytext
+
+    notebook = jupytext.reads(profiles.text(source), fmt="py:percent")
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    return notebook
+
+
+def _environment(root: Path, source: Path, folder: Path, scratch: Path) -> dict[str, str]:
+    """What a kernel is told: whose it is, where its tables lie, and to be like any other."""
+    return {
+        "DDBOOK_ROOT": str(root),
+        "DDBOOK_NAME": source.stem,
+        "DDBOOK_FOLDER": str(folder),
+        "PYTHONHASHSEED": "0",
+        # Agg, as servers have it set, would leave the pages without figures
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        # a person's IPython settings and history are no part of a run
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def _papermill(
+    notebook: NotebookNode, output: Path, parameters: dict[str, Any], root: Path, kernel: type
+) -> Exception | None:
+    """Execute a notebook to `output` and return what stopped it, if anything did."""
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # we say it ourselves, once
+    try:
+        papermill.execute_notebook(
+            notebook,
+            re.sub("[{}]", r"\g<0>\g<0>", str(output)),  # papermill fills in what is in braces
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(root / "notebooks"),
+            start_timeout=START_SECONDS,
+            kernel_manager_class=kernel,
+        )
+    except (papermill.PapermillExecutionError, RuntimeError, OSError) as error:
+        # RuntimeError is nbclient's: the kernel died or never started; OSError: no room
+        return error
+    return None
+
+
+def _draw_again(
+    root: Path,
+    source: Path,
+    made: places.Products,
+    scratch: Path,
+    parameters: dict[str, Any],
+    key: dict[str, Any],
+    label: str,
+    log: IO[str],
+    timeout: float | None,
+) -> bool:
+    """Execute the figure cells of a finished run from its tables, where nothing else has changed.
+
+    False where that is not all, where a figure uses what a cell computes, or where drawing fails:
+    then the notebook runs as a whole.
+    """
+    import nbformat
+
+    needed = cells.to_draw(cells.read(source))
+    try:
+        record = results.read_json(made.record)
+        former = nbformat.read(made.notebook, as_version=4)
+    except Exception:  # no finished run, or whatever nbformat meets in a broken file
+        return False
+    rest = {part: value for part, value in key.items() if part != keys.FIGURES}
+    if needed is None or keys.reasons(record.get("key"), rest):
+        return False
+    start = time.monotonic()
+    whole, drawing = _notebook_of(source), _notebook_of(source)
+    code = [cell for cell in drawing.cells if cell.cell_type == "code" and cell.source.strip()]
+    drawing.cells = [cell for cell, wanted in zip(code, needed, strict=True) if wanted]
+    output = scratch / "figures.ipynb"
+    with _Limit(timeout) as limit:
+        environment = {
+            "JAX_PLATFORMS": "cpu",
+            **_environment(root, source, made.folder, scratch),
+            "DDBOOK_DRAWS": "1",
+        }
+        kernel = _kernel_manager(environment, log, scratch / "kernel.log", limit)
+        error = _papermill(drawing, output, parameters, root, kernel)
+    if error is not None:
+        print(f"{label}: could not be drawn from its tables; it runs as a whole", file=log)
+        return False
+    drawn = _outputs(nbformat.read(output, as_version=4), figures=True)
+    computed = _outputs(former, figures=False)
+    for cell in whole.cells:
+        if cell.cell_type == "code" and cell.source.strip():
+            cell.outputs = (drawn if _is_figure(cell) else computed).pop(0)
+    _tidy(whole, source, made, root)
+    nbformat.write(whole, output)
+    output.replace(made.notebook)
+    record["key"][keys.FIGURES] = key[keys.FIGURES]
+    results.write_json(record, made.record)
+    seconds = time.monotonic() - start
+    print(f"{label}: figures drawn again in {seconds:.1f} s", file=log, flush=True)
+    return True
+
+
+def _is_figure(cell: NotebookNode) -> bool:
+    return cells.FIGURE in cell.metadata.get("tags", [])
+
+
+def _outputs(notebook: NotebookNode, *, figures: bool) -> list[list[NotebookNode]]:
+    """The outputs of a notebook's code cells that are figures, or of those that are not."""
+    return [
+        cell.outputs
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and cell.source.strip()
+        and "injected-parameters" not in cell.metadata.get("tags", [])
+        and _is_figure(cell) == figures
+    ]
 
 
 class _Limit:

@@ -1,9 +1,10 @@
 """Pages are notebooks: `notebooks/x.py` in the repository, shown as its finished run.
 
 On Sphinx's source-read the executed `runs/<profile>/x.ipynb` takes the place of the py:percent
-source, so that links to edit or see the source still point at a tracked file. A page whose run is
-missing, failed or was made from another version of the source draws a warning (which `-W` turns
-into a failed build) and a note on the page, never a traceback.
+source, so that links to edit or see the source still point at a tracked file. Prose, captions and
+alternative texts are the source's as it is now, outputs are the run's. A page whose run is missing,
+failed or was made from other code draws a warning (which `-W` turns into a failed build) and a note
+on the page, never a traceback.
 
 After the build the tables of the runs are written beside the pages, as Parquet and as CSV, where
 the provenance cards link to them.
@@ -20,7 +21,7 @@ import nbformat
 from nbformat.v4 import new_markdown_cell, new_notebook
 from sphinx.util import logging
 
-from ddbook import places
+from ddbook import cells, places
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -85,9 +86,9 @@ def run_of(app: Sphinx, docname: str) -> places.Products:
 
 
 def usable_run(products: places.Products, source: str, name: str, profile: str) -> NotebookNode:
-    """Return the executed notebook of a run; raise `Unusable` unless it is whole and current.
+    """Return the source's notebook with a run's outputs; raise `Unusable` unless they are its own.
 
-    `source` is the text of the py:percent source: a run of any other text is not shown, since its
+    `source` is the text of the py:percent source: a run of any other code is not shown, since its
     figures need not be those of the code beside them.
     """
     remedy = f"`make run NB={name} PROFILE={profile}` makes it"
@@ -105,9 +106,17 @@ def usable_run(products: places.Products, source: str, name: str, profile: str) 
     if notebook.metadata.get("papermill", {}).get("exception") or first_error(notebook):
         said = first_error(notebook) or "papermill recorded an exception"
         raise Unusable(f"the {profile} run of {name} failed ({said}); {remedy}")
-    if _sources(notebook) != _sources(_read_source(source)):
+    page = _read_source(source)
+    ours, theirs = _code(page), _code(notebook)
+    if len(ours) != len(theirs) or not all(
+        cells.same(one.source, other.source) for one, other in zip(ours, theirs, strict=True)
+    ):
         raise Unusable(f"the {profile} run of {name} is not of the source as it is now; {remedy}")
-    return notebook
+    for cell, run_cell in zip(ours, theirs, strict=True):
+        cell.outputs = run_cell.outputs
+        cell.execution_count = run_cell.execution_count
+    page.metadata = notebook.metadata
+    return page
 
 
 def first_error(notebook: NotebookNode) -> str | None:
@@ -132,11 +141,13 @@ def _read_source(source: str) -> NotebookNode:
     return jupytext.reads(source, fmt="py:percent")
 
 
-def _sources(notebook: NotebookNode) -> list[tuple[str, str]]:
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
     return [
-        (cell.cell_type, cell.source.strip())
+        cell
         for cell in notebook.cells
-        if "injected-parameters" not in _tags(cell) and cell.source.strip()
+        if cell.cell_type == "code"
+        and "injected-parameters" not in _tags(cell)
+        and cell.source.strip()
     ]
 
 
@@ -160,20 +171,20 @@ def for_the_page(notebook: NotebookNode) -> NotebookNode:
     hidden cell that opens the page if that comes next; prompts say what they unfold; metadata
     keeps only what the renderer uses.
     """
-    cells: list[NotebookNode] = []
+    shown: list[NotebookNode] = []
     for cell in notebook.cells:
         tags = _tags(cell)
         if "injected-parameters" in tags:
             continue
         if cell.cell_type == "code":
-            previous = cells[-1] if cells else None
+            previous = shown[-1] if shown else None
             if (
                 previous is not None
                 and "parameters" in _tags(previous)
                 and not previous.get("outputs")
                 and "hide-input" in tags
             ):
-                cells.pop()
+                shown.pop()
                 cell.source = f"{previous.source}\n\n{cell.source}"
                 _fold(cell, SETUP_PROMPT)
             elif "parameters" in tags:
@@ -183,8 +194,8 @@ def for_the_page(notebook: NotebookNode) -> NotebookNode:
                 _fold(cell, CODE_PROMPT)
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        cells.append(cell)
-    notebook.cells = cells
+        shown.append(cell)
+    notebook.cells = shown
     kept = ("kernelspec", "language_info", "mystnb", "myst")
     notebook.metadata = nbformat.from_dict(
         {key: value for key, value in notebook.metadata.items() if key in kept}
@@ -247,7 +258,8 @@ def _write_table(table: Path, target: Path) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(table, target)
-    pd.read_parquet(table).to_csv(target.with_suffix(".csv"), index=False)
+    with table.open("rb") as file:  # pyarrow takes a path in the locale's letters
+        pd.read_parquet(file).to_csv(target.with_suffix(".csv"), index=False, encoding="utf-8")
 
 
 def notebook_page(env: BuildEnvironment, name: str) -> str | None:
