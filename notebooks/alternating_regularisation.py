@@ -54,11 +54,11 @@ SHADES = [gans.COLORS["alternating"], gans.COLORS["cancelled"], gans.COLORS["dis
 # is $+\tfrac{\alpha h}{4}$ at every ratio, and the threshold at one half is gone
 # ([two-player games](two_player_games.py) has both).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of alternating updates, with both interaction terms cancelled, and with only the discriminator's cancelled."}, "figure": {"caption": "DD, Figure 9. Alternating updates, the same with both interaction terms cancelled, and with the discriminator's alone. Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-alternating-cancelled"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of alternating updates, with both interaction terms cancelled, and with only the discriminator's cancelled."}, "figure": {"caption": "DD, Figure 9. Alternating updates, the same with both interaction terms cancelled, and with the discriminator's alone. Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-alternating-cancelled"}}
 gans.figure(shown, METHODS, colors=SHADES, needed=METHODS.values())
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
 gans.pictures(shown, METHODS)
 plt.show()
 

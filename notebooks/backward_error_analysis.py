@@ -61,7 +61,7 @@ field, h = linear_game(0.2, 0.2), 0.5
 step = simultaneous_euler(field, rates=Players(1.0, 1.0))
 modified = modified_field(step, h, order=1)  # f₀ + h f₁
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three successive simultaneous updates of a rotating two-player game in the plane of the two parameters. From each iterate the original flow curves inwards and ends well inside the next iterate, while the first-order modified flow ends almost on it."}, "figure": {"caption": "What a step does that the flow does not. Dots: simultaneous updates with $h = 0.5$. From each iterate the flow (black) and the first-order modified flow (green) are followed for a time $h$. Compare DD, Figure 1, which is a sketch; this is computed.", "name": "fig-drift"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three successive simultaneous updates of a rotating two-player game in the plane of the two parameters. From each iterate the original flow curves inwards and ends well inside the next iterate, while the first-order modified flow ends almost on it."}, "figure": {"caption": "What a step does that the flow does not. Dots: simultaneous updates with $h = 0.5$. From each iterate the flow (black) and the first-order modified flow (green) are followed for a time $h$. Compare DD, Figure 1, which is a sketch; this is computed.", "name": "fig-drift"}}
 times = jnp.linspace(0.0, h, 40)
 y = Players(jnp.array(1.0), jnp.array(0.2))
 fig, ax = plt.subplots(figsize=(6.4, 4.6))
@@ -262,7 +262,7 @@ shown_local, shown_slopes = (
 )
 top = int(shown_slopes.frame.order.max())
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Log-log plots of the local error of alternating updates against step size, one panel a game, one line for each truncation order. The lines are straight and steepen by one power of h with each order until they reach rounding."}, "figure": {"caption": "Alternating updates ($\\alpha = 1$, $\\lambda = 0.6$): distance between one step and the flow of the modified field truncated after $h^p f_p$, against $h$. Grey lines have slope $p + 2$. Each term that is kept buys one power of $h$, until rounding.", "name": "fig-local-errors"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Log-log plots of the local error of alternating updates against step size, one panel a game, one line for each truncation order. The lines are straight and steepen by one power of h with each order until they reach rounding."}, "figure": {"caption": "Alternating updates ($\\alpha = 1$, $\\lambda = 0.6$): distance between one step and the flow of the modified field truncated after $h^p f_p$, against $h$. Grey lines have slope $p + 2$. Each term that is kept buys one power of $h$, until rounding.", "name": "fig-local-errors"}}
 shown_games = list(shown_local.frame.game.unique())
 fig, axes = plt.subplots(1, len(shown_games), figsize=(7.2, 3.6), sharey=True, squeeze=False)
 shades = plt.cm.viridis(np.linspace(0.05, 0.85, top + 1))
@@ -280,9 +280,11 @@ axes[0, 0].set_ylabel("local error")
 axes[0, -1].legend(loc="lower right", handlelength=1, labelspacing=0.2)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A table for each game of measured slopes: six methods by truncation order. Euler-type methods show 2, 3, 4, 5; Heun and the midpoint rule start at 3; RK4 shows 5 throughout."}, "figure": {"caption": "Measured slope of the local error, for every method, game and truncation order $p$. Bold: the expected exponent, $p + 2$, or higher where a method of higher order has no such term (Heun and midpoint have $f_1 = 0$; midpoint, being symmetric, has no odd terms; RK4 has $f_1 = f_2 = f_3 = 0$).", "name": "fig-slopes"}}
+# %% tags=["hide-input"]
 EXPECTED = {"Heun": [3, 3, 4, 5], "RK4": [5, 5, 5, 5], "implicit midpoint": [3, 3, 5, 5]}
 expected = {m: EXPECTED.get(m, [2, 3, 4, 5]) for m in METHODS}
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "A table for each game of measured slopes: six methods by truncation order. Euler-type methods show 2, 3, 4, 5; Heun and the midpoint rule start at 3; RK4 shows 5 throughout."}, "figure": {"caption": "Measured slope of the local error, for every method, game and truncation order $p$. Bold: the expected exponent, $p + 2$, or higher where a method of higher order has no such term (Heun and midpoint have $f_1 = 0$; midpoint, being symmetric, has no odd terms; RK4 has $f_1 = f_2 = f_3 = 0$).", "name": "fig-slopes"}}
 fig, axes = plt.subplots(len(shown_games), 1, figsize=(6.4, 2.35 * len(shown_games)), squeeze=False)
 for ax, game in zip(axes[:, 0], shown_games, strict=True):
     frame = shown_slopes.frame
@@ -382,7 +384,10 @@ found = {
     for case in theorems.case.unique()
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Log-log plot for the random smooth game of the one-step error on two clocks against h. The original flow has slope 2 for both kinds of updates, the theorems' flows slope 3, RK4 slope 5 at equal rates and only 2 at different rates."}, "figure": {"caption": "One step against the flows of DD's Theorems 3.1 and 3.2, each player read on its own clock ($\\alpha = 1$, $\\lambda = 0.6$; alternating with $m = 2$, $k = 3$).", "name": "fig-theorems"}}
+# %% tags=["hide-input"]
+shown_theorems = run.published("theorems") or run.load("theorems")
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Log-log plot for the random smooth game of the one-step error on two clocks against h. The original flow has slope 2 for both kinds of updates, the theorems' flows slope 3, RK4 slope 5 at equal rates and only 2 at different rates."}, "figure": {"caption": "One step against the flows of DD's Theorems 3.1 and 3.2, each player read on its own clock ($\\alpha = 1$, $\\lambda = 0.6$; alternating with $m = 2$, $k = 3$).", "name": "fig-theorems"}}
 looks = {
     "simultaneous, original flow": (colors["simultaneous"], "--"),
     "simultaneous, Theorem 3.1": (colors["simultaneous"], "-"),
@@ -391,7 +396,6 @@ looks = {
     "RK4, equal rates": (colors["rk4"], "-"),
     "RK4, different rates": (colors["rk4"], "--"),
 }
-shown_theorems = run.published("theorems") or run.load("theorems")
 frame = shown_theorems.frame
 shown = "random smooth game" if "random smooth game" in set(frame.game) else s.games[-1]
 fig, ax = plt.subplots(figsize=(6.4, 5.0))

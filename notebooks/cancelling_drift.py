@@ -203,8 +203,10 @@ claims.record(
 #
 # {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates, of simultaneous updates with the interaction terms cancelled, and of Adam."}, "figure": {"caption": "DD, Figure 7. Simultaneous gradient descent, the same with its interaction terms cancelled, and Adam (alternating). Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-cancel"}}
+# %% tags=["hide-input", "remove-output"]
 run.uses(here.tables[0])
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates, of simultaneous updates with the interaction terms cancelled, and of Adam."}, "figure": {"caption": "DD, Figure 7. Simultaneous gradient descent, the same with its interaction terms cancelled, and Adam (alternating). Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-cancel"}}
 FIGURE_7 = {"simultaneous": "simultaneous", "cancelled": "cancelled", "Adam": "Adam"}
 gans.figure(shown, FIGURE_7)
 plt.show()
@@ -251,7 +253,7 @@ plt.show()
 # {measured}`dd-fig7-matches-adam:cancelled_inception:.3g`: {claim}`dd-fig7-matches-adam`
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-cancel-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-cancel-samples"}}
 gans.pictures(shown, {"simultaneous": "simultaneous", "cancelled": "cancelled", "Adam": "Adam"})
 plt.show()
 
@@ -263,7 +265,7 @@ plt.show()
 # own gradients as means over the same halves, which saves a pass. But batch norm makes the players'
 # game depend on how many images are seen at a time, and half as many are another game.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates and of cancelled ones, with the players' own gradients from whole minibatches and from their halves."}, "figure": {"caption": "Simultaneous updates without and with their interaction terms cancelled, the players' own gradients from the whole minibatch, and as means over its two halves.", "name": "fig-halves"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of simultaneous updates and of cancelled ones, with the players' own gradients from whole minibatches and from their halves."}, "figure": {"caption": "Simultaneous updates without and with their interaction terms cancelled, the players' own gradients from the whole minibatch, and as means over its two halves.", "name": "fig-halves"}}
 WHOLE_AND_HALVES = {
     "simultaneous": "simultaneous",
     "cancelled": "cancelled",
@@ -294,12 +296,12 @@ plt.show()
 # The same at 32×32 pixels and whole width, simultaneous, alternating and cancelled updates, for one
 # pair of rates and one seed: a look, and no measurement.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for one run each of simultaneous, alternating and cancelled updates at full size."}, "figure": {"caption": "Networks of full size, one pair of rates: one run of each method.", "name": "fig-full-size"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for one run each of simultaneous, alternating and cancelled updates at full size."}, "figure": {"caption": "Networks of full size, one pair of rates: one run of each method.", "name": "fig-full-size"}}
 FULL = {m: f"full size {m}" for m in ("simultaneous", "alternating", "cancelled")}
 gans.lines(shown, FULL)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of 32 by 32 pixels of the run of each method."}, "figure": {"caption": "Samples at the end of those runs.", "name": "fig-full-size-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of 32 by 32 pixels of the run of each method."}, "figure": {"caption": "Samples at the end of those runs.", "name": "fig-full-size-samples"}}
 gans.pictures(shown, FULL)
 plt.show()
 
@@ -314,7 +316,7 @@ plt.show()
 # A grid of rates hides where the gain comes from. Below is, for each pair of rates, the Fréchet
 # distance at the end: its median over seeds.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates. The last has the coefficients of the joint clock, which at one rate for both players are the published ones.", "name": "fig-cancel-map"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for four methods."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates. The last has the coefficients of the joint clock, which at one rate for both players are the published ones.", "name": "fig-cancel-map"}}
 gans.maps(
     shown,
     {
@@ -339,7 +341,7 @@ plt.show()
 # clock, $c_1$ with λ and $c_2$ with α. So if one of them trains better, it may be for what it
 # cancels, or only for how strongly it penalises the discriminator.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with published and joint-clock coefficients at unequal rates."}, "figure": {"caption": "Unequal rates only: no cancellation, published coefficients, coefficients of the joint clock.", "name": "fig-clocks"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance with published and joint-clock coefficients at unequal rates."}, "figure": {"caption": "Unequal rates only: no cancellation, published coefficients, coefficients of the joint clock.", "name": "fig-clocks"}}
 uneven = gans.restrict(shown, lambda t: t["rate_phi"] != t["rate_theta"])
 gans.figure(
     uneven,
@@ -352,7 +354,7 @@ gans.figure(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with only one player's term cancelled."}, "figure": {"caption": "Cancelling the interaction term of one player only (published coefficients), over the full grid.", "name": "fig-one-term"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance with only one player's term cancelled."}, "figure": {"caption": "Cancelling the interaction term of one player only (published coefficients), over the full grid.", "name": "fig-one-term"}}
 gans.figure(
     shown,
     {
@@ -420,14 +422,14 @@ plt.show()
 # Is the coefficient that cancels a special one? Below is each player's term alone, at half and at
 # twice the coefficient that cancels it, at one rate for both players, where the clocks agree.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, with the discriminator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The discriminator's term alone at multiples of the coefficient that cancels it (0: simultaneous updates). Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-strengths-discriminator"}}
 
-
+# %% tags=["hide-input"]
 def strengths(player):
     alone = f"cancelled, {player}"
     return {"0": "simultaneous", "½": f"{alone} × 0.5", "1": alone, "2": f"{alone} × 2"}
 
 
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, with the discriminator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The discriminator's term alone at multiples of the coefficient that cancels it (0: simultaneous updates). Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-strengths-discriminator"}}
 def one_term(player):
     labels = strengths(player)
     own = gans.color_of(labels["1"])
@@ -438,7 +440,7 @@ def one_term(player):
 one_term("discriminator")
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same with the generator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The same with the generator's term.", "name": "fig-strengths-generator"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "The same with the generator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The same with the generator's term.", "name": "fig-strengths-generator"}}
 one_term("generator")
 plt.show()
 
@@ -472,9 +474,11 @@ plt.show()
 # cancelling (its Figure 8). At one rate α for both players cancelling is SGA with the strength α/2,
 # and consensus optimisation with γ = α/4 cancels, too, and doubles the self terms.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of symplectic gradient adjustment at several strengths."}, "figure": {"caption": "DD, Figure 8(a). Symplectic gradient adjustment at several strengths; the best quarter of the runs, at the rates that all have.", "name": "fig-sga"}}
+# %% tags=["hide-input"]
 SGA = [m for m in shown.runs["method"].unique() if m.startswith("SGA")]
 CONSENSUS = [m for m in shown.runs["method"].unique() if m.startswith("consensus")]
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of symplectic gradient adjustment at several strengths."}, "figure": {"caption": "DD, Figure 8(a). Symplectic gradient adjustment at several strengths; the best quarter of the runs, at the rates that all have.", "name": "fig-sga"}}
 SHADES = ["#E69F00", "#CC79A7", "#7F7F7F", "#009E73"]
 base = {"simultaneous": "simultaneous", "cancelled": "cancelled"}
 first = [gans.color_of(m) for m in base.values()]
@@ -490,11 +494,11 @@ def family(methods):
 family(SGA)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance of consensus optimisation at several strengths."}, "figure": {"caption": "DD, Figure 8(b). Consensus optimisation with γ, and with the strengths of drift, as above.", "name": "fig-consensus"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of consensus optimisation at several strengths."}, "figure": {"caption": "DD, Figure 8(b). Consensus optimisation with γ, and with the strengths of drift, as above.", "name": "fig-consensus"}}
 family(CONSENSUS)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of cancelled updates and of each adjustment at each strength."}, "figure": {"caption": "Samples of the best run of each, by Fréchet distance at the end, at the rates that all have.", "name": "fig-adjustments-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of cancelled updates and of each adjustment at each strength."}, "figure": {"caption": "Samples of the best run of each, by Fréchet distance at the end, at the rates that all have.", "name": "fig-adjustments-samples"}}
 together = gans.common(shown, ["cancelled", *SGA, *CONSENSUS])
 gans.pictures(together, {m.replace("consensus", "CO"): m for m in ["cancelled", *SGA, *CONSENSUS]})
 plt.show()

@@ -74,8 +74,10 @@ def draw(table, settings):
     axes[0, 0].legend(loc="lower right", fontsize=9)
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Test accuracy and squared gradient norm of the input-side player against iteration for three settings. At rate 0.3 the two kinds of updates nearly coincide, the alternating gradient norm a little higher. At rate 1 a network cut in the middle is unstable under simultaneous updates; a network cut low has higher gradient norms and lower accuracy under alternating updates."}, "figure": {"caption": "DD, Figure 4, in three settings. Lines: median over seeds; bands: all seeds. The right column shows the paper's pattern, the middle one its opposite.", "name": "fig-common-payoff"}}
+# %% tags=["hide-input"]
 table = published or here
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Test accuracy and squared gradient norm of the input-side player against iteration for three settings. At rate 0.3 the two kinds of updates nearly coincide, the alternating gradient norm a little higher. At rate 1 a network cut in the middle is unstable under simultaneous updates; a network cut low has higher gradient norms and lower accuracy under alternating updates."}, "figure": {"caption": "DD, Figure 4, in three settings. Lines: median over seeds; bands: all seeds. The right column shows the paper's pattern, the middle one its opposite.", "name": "fig-common-payoff"}}
 wanted = [("tanh 100-100", 0.3), ("tanh 100-100", 1.0), ("tanh 200, cut low", 1.0)]
 there = set(table.frame.groupby(["network", "rate"]).groups)
 draw(table, [setting for setting in wanted if setting in there] or sorted(there)[:3])
@@ -120,7 +122,7 @@ pairs = paired(here.frame)
 _ = run.save("pairs", pairs)
 shown = paired(table.frame)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Paired differences between alternating and simultaneous runs against the learning rate, one marker a seed. Left: the logarithm of the gradient norm; mostly positive and growing with the rate, with large differences of either sign at the largest. Right: final accuracy; slightly positive up to rate 0.3, of either sign beyond, depending on the network."}, "figure": {"caption": "Alternating minus simultaneous, one marker for each pair of runs. Left: mean $\\log_{10}\\|\\nabla_\\phi E\\|^2$ from iteration 100 on. Right: mean test accuracy over the last 100 iterations.", "name": "fig-common-payoff-pairs"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Paired differences between alternating and simultaneous runs against the learning rate, one marker a seed. Left: the logarithm of the gradient norm; mostly positive and growing with the rate, with large differences of either sign at the largest. Right: final accuracy; slightly positive up to rate 0.3, of either sign beyond, depending on the network."}, "figure": {"caption": "Alternating minus simultaneous, one marker for each pair of runs. Left: mean $\\log_{10}\\|\\nabla_\\phi E\\|^2$ from iteration 100 on. Right: mean test accuracy over the last 100 iterations.", "name": "fig-common-payoff-pairs"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
 markers = dict(zip(shown.network.unique(), "os^", strict=False))
 shades = dict(zip(shown.network.unique(), ("#0072B2", "#E69F00", "#009E73"), strict=False))

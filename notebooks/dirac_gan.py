@@ -79,7 +79,7 @@ paths = {
     "alternating": iterate(alternating, h, start, s.num_steps),
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three trajectories from the point (1, 1): the flow is a closed circle-like orbit; simultaneous updates spiral outwards on top of their modified flow; alternating updates stay on a closed, slightly deformed orbit."}, "figure": {"caption": "Dirac-GAN from $(1, 1)$, $h = 0.1$, 999 steps. The flow keeps its radius; simultaneous updates spiral outwards, and the modified flow with them; alternating updates stay close to it.", "name": "fig-dirac"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three trajectories from the point (1, 1): the flow is a closed circle-like orbit; simultaneous updates spiral outwards on top of their modified flow; alternating updates stay on a closed, slightly deformed orbit."}, "figure": {"caption": "Dirac-GAN from $(1, 1)$, $h = 0.1$, 999 steps. The flow keeps its radius; simultaneous updates spiral outwards, and the modified flow with them; alternating updates stay close to it.", "name": "fig-dirac"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.4, 3.1), sharey=True)
 axes[0].plot(paths["flow"].phi, paths["flow"].theta, color=colors["flow"])
 axes[0].set_title("flow")
@@ -336,7 +336,7 @@ forms = pd.DataFrame(rows)
 _ = run.save("regularised", forms)
 forms.pivot(index="r", columns="form", values="radius")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: radius against steps for coefficients from 0.025 to 0.325. With the paper's form the radius stays at 0.025 and decays for larger coefficients; with the notebook's form it grows at 0.03 and is constant at 0.05. Right: spectral radius minus one against the coefficient for three step sizes, crossing zero at a quarter of the step size."}, "figure": {"caption": "Left: radius from $(1, 1)$ at $h = 0.1$ under the paper's regulariser (solid) and the released notebook's (dashed). Right: growth rate of the exact step at the origin against the coefficient in units of the predicted threshold $\\alpha h/4$: it changes sign there.", "name": "fig-dirac-regularised"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: radius against steps for coefficients from 0.025 to 0.325. With the paper's form the radius stays at 0.025 and decays for larger coefficients; with the notebook's form it grows at 0.03 and is constant at 0.05. Right: spectral radius minus one against the coefficient for three step sizes, crossing zero at a quarter of the step size."}, "figure": {"caption": "Left: radius from $(1, 1)$ at $h = 0.1$ under the paper's regulariser (solid) and the released notebook's (dashed). Right: growth rate of the exact step at the origin against the coefficient in units of the predicted threshold $\\alpha h/4$: it changes sign there.", "name": "fig-dirac-regularised"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4))
 shades = dict(
     zip((0.025, 0.03, 0.05, 0.325), ("#000000", "#0072B2", "#009E73", "#D55E00"), strict=True)

@@ -222,7 +222,7 @@ def draw_distances(axes, frame, names):
     axes[0].set_ylabel(r"$\|\theta_n - \theta(nh)\|$")
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps, at h lambda of 0.5, 1.5 and 2.2. PF and PF with the non-principal term are lowest at the first steps; in the last panel their distance grows towards that of the other flows within a few steps, and they end."}, "figure": {"caption": "MLP on random data: distance of each flow from gradient descent after $n$ steps, median and quartiles over all seeds; a flow that has ended counts as infinitely far, so that a line ends where it has ended for half of the seeds. Dotted: PF with its imaginary part dropped after every step. (PF, Figure 7.)", "name": "fig-regression"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps, at h lambda of 0.5, 1.5 and 2.2. PF and PF with the non-principal term are lowest at the first steps; in the last panel their distance grows towards that of the other flows within a few steps, and they end."}, "figure": {"caption": "MLP on random data: distance of each flow from gradient descent after $n$ steps, median and quartiles over all seeds; a flow that has ended counts as infinitely far, so that a line ends where it has ended for half of the seeds. Dotted: PF with its imaginary part dropped after every step. (PF, Figure 7.)", "name": "fig-regression"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown_regression.frame, [*NAMES, "PF, made real"])
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
@@ -334,7 +334,7 @@ _ = run.save("breast_cancer", bigger)
 shown_bigger = run.published("breast_cancer") or run.load("breast_cancer")
 count(params)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps on the breast cancer data, at h lambda of 0.5, 1.5 and 2.2. NGF is highest, then IGR, PF and the third-order flow, and PF with the non-principal term lowest, in every panel."}, "figure": {"caption": "MLP on the breast cancer data: as the figure above. (PF, Figures 31 and 32.)", "name": "fig-breast-cancer"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps on the breast cancer data, at h lambda of 0.5, 1.5 and 2.2. NGF is highest, then IGR, PF and the third-order flow, and PF with the non-principal term lowest, in every panel."}, "figure": {"caption": "MLP on the breast cancer data: as the figure above. (PF, Figures 31 and 32.)", "name": "fig-breast-cancer"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown_bigger.frame, NAMES)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
@@ -458,7 +458,7 @@ shown_curves, shown_steps, shown_spectra = (
     for name in ("curves", "steps", "spectra")
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels for one seed of Iris against the iteration: loss, falling with jumps about iteration 1500; h times the largest eigenvalue, rising past two, swinging about it and falling; the one-step distance of each flow, largest by far while it swings, where the principal flows are lowest or end, elsewhere NGF highest and the others close together; the difference of the loss after one step of each flow and of gradient descent, below zero for all flows while it swings and near zero elsewhere."}, "figure": {"caption": "Iris, one seed that gets to the edge. Top: loss and $h\\lambda_0$. Bottom: distance of each flow from gradient descent after one step, and by how much the flow's loss exceeds gradient descent's. At the edge NGF and IGR promise a loss that gradient descent does not reach. (PF, Figure 10.)", "name": "fig-iris"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Four panels for one seed of Iris against the iteration: loss, falling with jumps about iteration 1500; h times the largest eigenvalue, rising past two, swinging about it and falling; the one-step distance of each flow, largest by far while it swings, where the principal flows are lowest or end, elsewhere NGF highest and the others close together; the difference of the loss after one step of each flow and of gradient descent, below zero for all flows while it swings and near zero elsewhere."}, "figure": {"caption": "Iris, one seed that gets to the edge. Top: loss and $h\\lambda_0$. Bottom: distance of each flow from gradient descent after one step, and by how much the flow's loss exceeds gradient descent's. At the edge NGF and IGR promise a loss that gradient descent does not reach. (PF, Figure 10.)", "name": "fig-iris"}}
 frame, curve = shown_steps.frame, shown_curves.frame
 shown_seed = 0
 frame, curve = frame[frame.seed == shown_seed], curve[curve.seed == shown_seed]
@@ -479,7 +479,7 @@ axes[1, 1].set(xlabel="iteration", ylabel=r"$E(\mathrm{flow}) - E(\mathrm{GD})$"
 fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: ratio of the one-step distance of NGF, IGR and the third-order flow to that of PF against h lambda, over all seeds: NGF's is above one everywhere, the other two mostly below one from 0.9 to 2 and above it beyond. Right: sorted Hessian eigenvalues of each seed, where it is closest to the edge of stability: a few large positive ones, many near zero, few and small negative ones."}, "figure": {"caption": "Iris, all seeds. Left: how many times farther than PF a flow is from gradient descent after one step. Right: the Hessian's eigenvalues where each seed is closest to the edge of stability, sorted, in units of $2/h$; a curve that starts below one is of a seed that does not reach it. (PF, Figure 34.)", "name": "fig-iris-spectrum"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: ratio of the one-step distance of NGF, IGR and the third-order flow to that of PF against h lambda, over all seeds: NGF's is above one everywhere, the other two mostly below one from 0.9 to 2 and above it beyond. Right: sorted Hessian eigenvalues of each seed, where it is closest to the edge of stability: a few large positive ones, many near zero, few and small negative ones."}, "figure": {"caption": "Iris, all seeds. Left: how many times farther than PF a flow is from gradient descent after one step. Right: the Hessian's eigenvalues where each seed is closest to the edge of stability, sorted, in units of $2/h$; a curve that starts below one is of a seed that does not reach it. (PF, Figure 34.)", "name": "fig-iris-spectrum"}}
 wide = shown_steps.frame.pivot(
     index=["seed", "step", "h lambda"], columns="flow", values="distance"
 )

@@ -87,8 +87,10 @@ run.uses(here.tables[0])
 # carries, some runs were started from parameters larger by $2^{-23}$ of themselves, one or two units
 # in the last place, and the same runs from parameters smaller by as much.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the Fréchet distance at the end of runs nudged down against that of the same runs nudged up. Right: the median over runs of how far the two have parted, against the step, beside how far two seeds have parted."}, "figure": {"caption": "What a rounding does, at one rate for both players. Left: distance at the end of a run from a start nudged up, and of the same run from one nudged down; grey: no difference. Right: how far the two have parted, as the absolute logarithm of the ratio of their distances, median over runs; dashed: the same of two seeds.", "name": "fig-rounding"}}
+# %% tags=["hide-input"]
 NUDGED = {m: (f"{m}, nudged up", f"{m}, nudged down") for m in ("simultaneous", "alternating")}
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the Fréchet distance at the end of runs nudged down against that of the same runs nudged up. Right: the median over runs of how far the two have parted, against the step, beside how far two seeds have parted."}, "figure": {"caption": "What a rounding does, at one rate for both players. Left: distance at the end of a run from a start nudged up, and of the same run from one nudged down; grey: no difference. Right: how far the two have parted, as the absolute logarithm of the ratio of their distances, median over runs; dashed: the same of two seeds.", "name": "fig-rounding"}}
 gans.partings(shown, NUDGED)
 plt.show()
 
@@ -103,7 +105,7 @@ plt.show()
 #
 # ## Simultaneous, alternating, Runge–Kutta
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for simultaneous and alternating updates, and box plots over the whole sweep."}, "figure": {"caption": "DD, Figure 5, left. Simultaneous and alternating updates over the full grid of rates. Left: the best tenth of the sweep (number of runs in brackets), mean and range. Right: all runs, quartiles and extremes.", "name": "fig-gan-updates"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for simultaneous and alternating updates, and box plots over the whole sweep."}, "figure": {"caption": "DD, Figure 5, left. Simultaneous and alternating updates over the full grid of rates. Left: the best tenth of the sweep (number of runs in brackets), mean and range. Right: all runs, quartiles and extremes.", "name": "fig-gan-updates"}}
 gans.figure(shown, {"simultaneous": "simultaneous", "alternating": "alternating"})
 plt.show()
 
@@ -136,7 +138,7 @@ ends.style.format("{:.3g}", subset=["began", "ended"]).hide(axis="index").set_ta
 # A box plot hides which rates do well. Here is the distance at the end for each pair of them, over
 # the rates of this sweep and over the paper's own.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous and alternating updates over this sweep's rates and over the paper's."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates: of this sweep, and the paper's.", "name": "fig-gan-map"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Four grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous and alternating updates over this sweep's rates and over the paper's."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates: of this sweep, and the paper's.", "name": "fig-gan-map"}}
 gans.maps(
     shown,
     {
@@ -162,7 +164,7 @@ plt.show()
 #
 # Runge–Kutta 4 is compared at one rate for both players.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous updates, alternating ones and Runge–Kutta 4 at one rate for both players, and box plots over all such runs."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous updates, alternating ones and Runge–Kutta 4 at one rate for both players, and box plots over all such runs."}, "figure": {"caption": "DD, Figure 5, right. One rate for both players: simultaneous, alternating and Runge–Kutta 4 with a fresh minibatch at each stage; the best quarter of the runs.", "name": "fig-gan-rk4"}}
 three = {"simultaneous": "simultaneous", "alternating": "alternating", "RK4": "RK4"}
 gans.figure(gans.level(shown), three, share=0.25)
 plt.show()
@@ -179,7 +181,7 @@ plt.show()
 # {measured}`dd-fig5-rk4:alternating_chance:.2g`).
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
 gans.pictures(shown, three)
 plt.show()
 
@@ -208,7 +210,7 @@ gans.style(gans.compare(shown, WANTED))
 # longer zero-sum. The paper finds little difference between simultaneous and alternating updates
 # then (its Figure 10).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous and alternating updates with the non-saturating loss."}, "figure": {"caption": "DD, Figure 10. As above, with the non-saturating loss of the generator.", "name": "fig-gan-non-saturating"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance for simultaneous and alternating updates with the non-saturating loss."}, "figure": {"caption": "DD, Figure 10. As above, with the non-saturating loss of the generator.", "name": "fig-gan-non-saturating"}}
 NON_SATURATING = {
     "simultaneous": "non-saturating simultaneous",
     "alternating": "non-saturating alternating",
@@ -216,7 +218,7 @@ NON_SATURATING = {
 gans.figure(shown, NON_SATURATING)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method with the non-saturating loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the non-saturating loss.", "name": "fig-gan-non-saturating-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method with the non-saturating loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the non-saturating loss.", "name": "fig-gan-non-saturating-samples"}}
 gans.pictures(shown, NON_SATURATING)
 plt.show()
 

@@ -37,7 +37,7 @@ run.uses(here.tables[0])
 # released code it maximises $\mathbb E_z D(G(z))^2$, which makes the game zero-sum, and that is
 # what runs here. (`gan.least_squares()` is the usual form.)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance with the least-squares loss for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "The least-squares loss: simultaneous updates, alternating ones, and simultaneous ones with the interaction terms cancelled; the best quarter of the runs.", "name": "fig-least-squares"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance with the least-squares loss for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "The least-squares loss: simultaneous updates, alternating ones, and simultaneous ones with the interaction terms cancelled; the best quarter of the runs.", "name": "fig-least-squares"}}
 LEAST_SQUARES = {
     "simultaneous": "least squares simultaneous",
     "alternating": "least squares alternating",
@@ -47,7 +47,7 @@ together = gans.common(shown, LEAST_SQUARES.values())
 gans.figure(together, LEAST_SQUARES, share=0.25)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run of each method with the least-squares loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the least-squares loss.", "name": "fig-least-squares-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method with the least-squares loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the least-squares loss.", "name": "fig-least-squares-samples"}}
 gans.pictures(together, LEAST_SQUARES)
 plt.show()
 
@@ -68,22 +68,24 @@ plt.show()
 # and k and the interaction terms stay (DD, Theorem 3.2). The paper finds (its Section 7.1) that this
 # affects training for better or for worse, depending on the rates.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance for alternating updates with one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Alternating updates with (m, k) updates a turn; a turn moves each player as far as one update would. The best quarter of the runs, at the rates that all have.", "name": "fig-multiple-updates"}}
+# %% tags=["hide-input"]
 UPDATES = {
     "(1, 1)": "alternating",
     "(2, 1)": "alternating (2, 1)",
     "(1, 2)": "alternating (1, 2)",
 }
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance for alternating updates with one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Alternating updates with (m, k) updates a turn; a turn moves each player as far as one update would. The best quarter of the runs, at the rates that all have.", "name": "fig-multiple-updates"}}
 together = gans.common(shown, UPDATES.values())
 SHADES = ["#0072B2", "#E69F00", "#009E73"]
 gans.figure(together, UPDATES, share=0.25, colors=SHADES)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated images of the best run with one update each, with two of the discriminator, and with two of the generator."}, "figure": {"caption": "Samples of the best of those runs, by Fréchet distance at the end.", "name": "fig-multiple-updates-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run with one update each, with two of the discriminator, and with two of the generator."}, "figure": {"caption": "Samples of the best of those runs, by Fréchet distance at the end.", "name": "fig-multiple-updates-samples"}}
 gans.pictures(together, UPDATES)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, for one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-multiple-updates-rates"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, for one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-multiple-updates-rates"}}
 gans.along(together, UPDATES, colors=SHADES)
 plt.show()
 
@@ -101,7 +103,7 @@ plt.show()
 #
 # ## The best 10, 20 and 30 per cent
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step of the best 10, 20 and 30 per cent of runs for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "Mean and range of the best 10, 20 and 30 per cent of the sweep.", "name": "fig-shares"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step of the best 10, 20 and 30 per cent of runs for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "Mean and range of the best 10, 20 and 30 per cent of the sweep.", "name": "fig-shares"}}
 MAIN = gans.available(
     shown,
     {"simultaneous": "simultaneous", "alternating": "alternating", "cancelled": "cancelled"},
@@ -122,7 +124,7 @@ plt.show()
 # For each pair of rates, the spread over seeds of the logarithm of the Fréchet distance at the end
 # (its range, since seeds are few).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots of the range over seeds of the logarithm of the Fréchet distance for each method."}, "figure": {"caption": "How much the seed decides: range over seeds of $\\log_{10}$ of the Fréchet distance at the end, a value for each pair of rates.", "name": "fig-seeds"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Box plots of the range over seeds of the logarithm of the Fréchet distance for each method."}, "figure": {"caption": "How much the seed decides: range over seeds of $\\log_{10}$ of the Fréchet distance at the end, a value for each pair of rates.", "name": "fig-seeds"}}
 names = gans.available(
     shown,
     {

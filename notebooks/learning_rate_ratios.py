@@ -45,7 +45,7 @@ METHODS = ("simultaneous", "alternating")
 # [two-player games](two_player_games.py) on clocks). The threshold at one half is one of the two
 # clocks, not of the iterates.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Coefficients of the generator's interaction term against the ratio of rates. On two clocks the alternating one rises through zero at one half; on one clock it is constant and positive. The simultaneous ones are negative throughout."}, "figure": {"caption": "Coefficient of $\\|\\nabla_\\phi E\\|^2$ in the generator's loss, in units of $\\alpha h/4$, against the ratio of rates.", "name": "fig-ratio-coefficient"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Coefficients of the generator's interaction term against the ratio of rates. On two clocks the alternating one rises through zero at one half; on one clock it is constant and positive. The simultaneous ones are negative throughout."}, "figure": {"caption": "Coefficient of $\\|\\nabla_\\phi E\\|^2$ in the generator's loss, in units of $\\alpha h/4$, against the ratio of rates.", "name": "fig-ratio-coefficient"}}
 ratio = np.geomspace(0.1, 5, 200)
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 ax.plot(
@@ -88,7 +88,7 @@ plt.show()
 # neither is the ratio alone: a small ratio is a slow discriminator or a fast generator. So the claim
 # is judged both ways.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
 gans.ratios(shown, {m: m for m in METHODS})
 plt.show()
 
@@ -136,8 +136,10 @@ plt.show()
 # the standard profile from ten times that range, as the grid of rates is moved up as well. With α
 # fixed a small ratio is a fast generator: λ goes far beyond the grid's largest rate.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Inception score and Fréchet distance against six ratios of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6, at the paper's six ratios. Scores at the end against the ratio of rates; markers: runs (all values of α, all seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-own-ratios"}}
+# %% tags=["hide-input"]
 OWN = {m: f"{m}, ratios" for m in METHODS}
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against six ratios of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6, at the paper's six ratios. Scores at the end against the ratio of rates; markers: runs (all values of α, all seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-own-ratios"}}
 gans.ratios(shown, OWN)
 plt.show()
 

@@ -137,7 +137,7 @@ for h in (0.9, 1.0, 1.05):
     bowl[h] = steps, fine
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the contours of an elongated quadratic. Left: one step of gradient descent leaves the curve of the gradient flow that starts at the same point. Right: gradient descent jumps from side to side of the valley while the two flows go straight to its floor and creep along it."}, "figure": {"caption": "What there is to explain. Left: a step of gradient descent (orange) and the flow that it set out to follow: the gap is discretisation drift. Right: with $h\\lambda_0 = 1.8$ gradient descent oscillates across the valley; NGF and IGR reach its floor and never cross it. (PF, Figure 1.)", "name": "fig-flows-stop"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels over the contours of an elongated quadratic. Left: one step of gradient descent leaves the curve of the gradient flow that starts at the same point. Right: gradient descent jumps from side to side of the valley while the two flows go straight to its floor and creep along it."}, "figure": {"caption": "What there is to explain. Left: a step of gradient descent (orange) and the flow that it set out to follow: the gap is discretisation drift. Right: with $h\\lambda_0 = 1.8$ gradient descent oscillates across the valley; NGF and IGR reach its floor and never cross it. (PF, Figure 1.)", "name": "fig-flows-stop"}}
 def contours(ax, xs, ys, loss, levels):
     grid = jnp.stack(jnp.meshgrid(jnp.linspace(*xs, 160), jnp.linspace(*ys, 160)), -1)
     values = jax.vmap(jax.vmap(loss))(grid)
@@ -188,7 +188,7 @@ plt.show()
 # $\log(z - 1) + i\pi$. At $z = 2$ its real part changes sign, and the principal flow *climbs* in that
 # direction where every other flow goes on descending.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: coefficients of the flows against h lambda from 0 to 3. NGF is constant at minus one, IGR a falling line, the real part of PF falls to minus infinity at 1, comes back and crosses zero at 2; its imaginary part is zero below 1 and pi over z above. Right: growth per step of each flow near a minimum, with gradient descent's as dots lying on PF."}, "figure": {"caption": "Left: the coefficients α of the flows. Right: how fast a displacement in an eigendirection of a minimum grows in one step, the real part of the eigenvalue $\\alpha(z)z$ of the flow's Jacobian (PF, Eq. 16), and gradient descent's own, $\\log|1 - z|$. Only PF has the sign right past $z = 2$. (PF, Figure 3.)", "name": "fig-coefficients"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: coefficients of the flows against h lambda from 0 to 3. NGF is constant at minus one, IGR a falling line, the real part of PF falls to minus infinity at 1, comes back and crosses zero at 2; its imaginary part is zero below 1 and pi over z above. Right: growth per step of each flow near a minimum, with gradient descent's as dots lying on PF."}, "figure": {"caption": "Left: the coefficients α of the flows. Right: how fast a displacement in an eigendirection of a minimum grows in one step, the real part of the eigenvalue $\\alpha(z)z$ of the flow's Jacobian (PF, Eq. 16), and gradient descent's own, $\\log|1 - z|$. Only PF has the sign right past $z = 2$. (PF, Figure 3.)", "name": "fig-coefficients"}}
 z = jnp.concatenate([jnp.linspace(0, 0.9999, 400), jnp.linspace(1.0001, 3.2, 600)])
 alpha = principal_alpha(z)
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
@@ -313,7 +313,7 @@ claims.record(
 # at every $t = nh$; in between, once $h > 1$, it turns through the complex plane by half a circle a
 # step.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows for h = 0.8, 1.5 and 2.1. Left column: real and imaginary part of the flow against time with gradient descent's iterates on the real part. Right column: the same in the complex plane: a straight line to the origin, an inward spiral, an outward spiral."}, "figure": {"caption": "PF on $\\frac12 z^2$ in its three regimes. Left: real part (solid) and imaginary part (dotted) against time, with gradient descent's iterates. Right: in the complex plane. (PF, Figure 4.)", "name": "fig-one-dimension"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three rows for h = 0.8, 1.5 and 2.1. Left column: real and imaginary part of the flow against time with gradient descent's iterates on the real part. Right column: the same in the complex plane: a straight line to the origin, an inward spiral, an outward spiral."}, "figure": {"caption": "PF on $\\frac12 z^2$ in its three regimes. Left: real part (solid) and imaginary part (dotted) against time, with gradient descent's iterates. Right: in the complex plane. (PF, Figure 4.)", "name": "fig-one-dimension"}}
 fig, axes = plt.subplots(3, 2, figsize=(7.2, 6.4), width_ratios=[2.1, 1])
 for (left, right), h, title in zip(
     axes,
@@ -362,7 +362,7 @@ for product, title in (
     fine = flow_paths(quadratic, h, bowl_start, h / 16 * jnp.arange(16 * num + 1))
     panels[product] = title, steps, fine
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of the first coordinate against time, for h lambda of 0.999, 1.8, 2.0 and 2.1. The real part of PF passes through every iterate of gradient descent; NGF and IGR decay to zero in all panels."}, "figure": {"caption": "The first coordinate of $E = \\theta^\\top A\\theta$ against time. The real part of PF passes through every iterate of gradient descent in all regimes; NGF and IGR know only one. (PF, Figure 5.)", "name": "fig-quadratics"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Four panels of the first coordinate against time, for h lambda of 0.999, 1.8, 2.0 and 2.1. The real part of PF passes through every iterate of gradient descent; NGF and IGR decay to zero in all panels."}, "figure": {"caption": "The first coordinate of $E = \\theta^\\top A\\theta$ against time. The real part of PF passes through every iterate of gradient descent in all regimes; NGF and IGR know only one. (PF, Figure 5.)", "name": "fig-quadratics"}}
 fig, axes = plt.subplots(2, 2, figsize=(7.2, 5.0), sharex=True)
 for ax, (product, (title, steps, fine)) in zip(axes.flat, panels.items(), strict=True):
     t = np.arange(fine["PF"].shape[0]) / 16
@@ -382,7 +382,7 @@ handles = [
 fig.legend(handles=handles, loc="outside lower center", ncols=4)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the plane of the two real coordinates, gradient descent jumping across the valley, and the real part of PF following it. Right: a three-dimensional curve of the first coordinate, real part, imaginary part and time: a helix that shrinks and passes through the iterates on the real plane."}, "figure": {"caption": "How to pass a minimum without standing still in it: around it. $h\\lambda_0 = 1.8$. Left: in the real plane the flows stop at the floor; PF's real part does not. Right: the first coordinate's real and imaginary part against time, a helix through gradient descent's iterates, which lie in the real plane (grey). (PF, Figure 2.)", "name": "fig-helix"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the plane of the two real coordinates, gradient descent jumping across the valley, and the real part of PF following it. Right: a three-dimensional curve of the first coordinate, real part, imaginary part and time: a helix that shrinks and passes through the iterates on the real plane."}, "figure": {"caption": "How to pass a minimum without standing still in it: around it. $h\\lambda_0 = 1.8$. Left: in the real plane the flows stop at the floor; PF's real part does not. Right: the first coordinate's real and imaginary part against time, a helix through gradient descent's iterates, which lie in the real plane (grey). (PF, Figure 2.)", "name": "fig-helix"}}
 title, steps, fine = panels[1.8]
 fig = plt.figure(figsize=(7.2, 3.6))
 left = fig.add_subplot(1, 2, 1)
@@ -513,7 +513,7 @@ for product in products:
 series = pd.DataFrame(rows)
 _ = run.save("series", series)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the one-step error against the order of truncation, one line per h lambda. Left, quadratic: the lines below one fall geometrically, those above one stay near a constant. Right, banana: the same pattern at low orders, with horizontal dashes for the principal flow."}, "figure": {"caption": "Distance to gradient descent after one step of the flow truncated after $h^n$, against $n$. Left: $\\frac12\\lambda z^2$, exactly; PF's error is zero at every $h\\lambda$. Right: the banana function from $(0.6, 0.6)$; triangles: PF, and PF with the third-order non-principal term (blue).", "name": "fig-series"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels of the one-step error against the order of truncation, one line per h lambda. Left, quadratic: the lines below one fall geometrically, those above one stay near a constant. Right, banana: the same pattern at low orders, with horizontal dashes for the principal flow."}, "figure": {"caption": "Distance to gradient descent after one step of the flow truncated after $h^n$, against $n$. Left: $\\frac12\\lambda z^2$, exactly; PF's error is zero at every $h\\lambda$. Right: the banana function from $(0.6, 0.6)$; triangles: PF, and PF with the third-order non-principal term (blue).", "name": "fig-series"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.2, 1])
 shades = dict(zip(products, plt.cm.cividis(np.linspace(0, 0.92, len(products))), strict=True))
 for product, shade in shades.items():
@@ -627,7 +627,7 @@ branches = pd.DataFrame(branch_rows)
 _ = run.save("branches", branches)
 branches.pivot(index=["h", "start"], columns="branch", values="steps_reached")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the imaginary part of the principal coefficient over the complex plane of z, with a jump along the real axis beyond one; middle: the continued coefficient, smooth there, with its cut going upwards from one. Right: real part of the first coordinate against time for both branches; the principal one ends after about one step, the continued one goes on through the iterates of gradient descent."}, "figure": {"caption": "Left and middle: the imaginary part of $\\log(1 - z)$, with the cut of either branch (black). Right: the flow on the banana function at $h = 0.0021$ from $(0.6, 0.6)$: with the principal branch it ends when the largest eigenvalue leaves the real axis (cross), with the continued one it goes on.", "name": "fig-branch"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the imaginary part of the principal coefficient over the complex plane of z, with a jump along the real axis beyond one; middle: the continued coefficient, smooth there, with its cut going upwards from one. Right: real part of the first coordinate against time for both branches; the principal one ends after about one step, the continued one goes on through the iterates of gradient descent."}, "figure": {"caption": "Left and middle: the imaginary part of $\\log(1 - z)$, with the cut of either branch (black). Right: the flow on the banana function at $h = 0.0021$ from $(0.6, 0.6)$: with the principal branch it ends when the largest eigenvalue leaves the real axis (cross), with the continued one it goes on.", "name": "fig-branch"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9), width_ratios=[1, 1, 1.35])
 x, y = np.meshgrid(np.linspace(-0.5, 3, 300), np.linspace(-1.5, 1.5, 300))
 plane = jnp.asarray(x + 1j * y)
@@ -693,7 +693,7 @@ for h, title in ((0.0006, "below $1/h$"), (0.003, "near $2/h$"), (0.005, "far ab
     fine = flow_paths(banana, h, valley_start, h / 8 * jnp.arange(8 * num + 1))
     regimes[h] = title, np.asarray(steps), sharp, {k: np.asarray(v) for k, v in fine.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three columns for three step sizes, top row the plane with the banana's valley, bottom row the distance of each flow to gradient descent. In the first two PF is closest; in the third PF leaves the picture and PF with the non-principal term stays."}, "figure": {"caption": "The banana function from $(0.6, 0.6)$. Top: gradient descent and the real part of the flows; bottom: their distance $\\|\\theta_n - \\theta(nh)\\|$. A line that ends, ends: the flow was singular there. (PF, Figure 6.)", "name": "fig-banana"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three columns for three step sizes, top row the plane with the banana's valley, bottom row the distance of each flow to gradient descent. In the first two PF is closest; in the third PF leaves the picture and PF with the non-principal term stays."}, "figure": {"caption": "The banana function from $(0.6, 0.6)$. Top: gradient descent and the real part of the flows; bottom: their distance $\\|\\theta_n - \\theta(nh)\\|$. A line that ends, ends: the flow was singular there. (PF, Figure 6.)", "name": "fig-banana"}}
 fig, axes = plt.subplots(2, 3, figsize=(7.6, 5.4))
 views = {
     0.0006: ((0.55, 0.76), (0.33, 0.62)),
@@ -774,7 +774,7 @@ orbits["distance"] = orbits.distance.replace(np.inf, np.nan)  # the flow was sin
 _ = run.save("orbits", orbits)
 shown_orbits = run.published("orbits") or run.load("orbits")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against h lambda at the start in bins. Left: the share of starts at which a flow exists after ten steps: one for NGF and IGR everywhere, falling to near zero for PF beyond two, and high again with the non-principal term. Right: median distance to gradient descent after two steps over the starts from which all flows can be followed: one of the two principal flows is lowest in every bin, and the last bin has too few such starts."}, "figure": {"caption": "Over a grid of starts on the banana function, against $h\\lambda_0$ at the start. Left: share of starts where the flow can be followed for ten steps. Right: median distance to gradient descent after two steps, over the starts from which *all* flows can be followed so far, the same for each flow. $n$: the number of starts; over fewer than five no median is drawn.", "name": "fig-banana-map"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels against h lambda at the start in bins. Left: the share of starts at which a flow exists after ten steps: one for NGF and IGR everywhere, falling to near zero for PF beyond two, and high again with the non-principal term. Right: median distance to gradient descent after two steps over the starts from which all flows can be followed: one of the two principal flows is lowest in every bin, and the last bin has too few such starts."}, "figure": {"caption": "Over a grid of starts on the banana function, against $h\\lambda_0$ at the start. Left: share of starts where the flow can be followed for ten steps. Right: median distance to gradient descent after two steps, over the starts from which *all* flows can be followed so far, the same for each flow. $n$: the number of starts; over fewer than five no median is drawn.", "name": "fig-banana-map"}}
 BINS = [0, 0.5, 1, 1.5, 2, 3, 5, 30]
 frame = shown_orbits.frame.assign(bin=lambda f: pd.cut(f["h lambda"], BINS))
 labels = [f"{a:g}–{b:g}" for a, b in itertools.pairwise(BINS)]
@@ -895,7 +895,7 @@ for h in (0.4, 0.7, 0.95, 1.05):
     fine = flow_paths(ripple, h, ripple_start, h / 16 * jnp.arange(16 * 12 + 1))
     ripples[h] = np.asarray(steps), {k: np.asarray(v) for k, v in fine.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of theta against time for h lambda of 0.8, 1.4, 1.9 and 2.1: PF passes near the iterates in the first three and ends early in the last, where gradient descent goes on in a cycle of period two; NGF and IGR decay to zero."}, "figure": {"caption": "A loss in one dimension that is not quadratic. PF is no longer exact but oscillates with gradient descent. In the last panel gradient descent ends in a cycle of period two; both principal flows end (cross), where the eigenvalue meets the logarithm's cut. (PF, Figure 30, with a function of ours.)", "name": "fig-ripple"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Four panels of theta against time for h lambda of 0.8, 1.4, 1.9 and 2.1: PF passes near the iterates in the first three and ends early in the last, where gradient descent goes on in a cycle of period two; NGF and IGR decay to zero."}, "figure": {"caption": "A loss in one dimension that is not quadratic. PF is no longer exact but oscillates with gradient descent. In the last panel gradient descent ends in a cycle of period two; both principal flows end (cross), where the eigenvalue meets the logarithm's cut. (PF, Figure 30, with a function of ours.)", "name": "fig-ripple"}}
 fig, axes = plt.subplots(2, 2, figsize=(7.2, 5.0), sharex=True)
 for ax, (h, (steps, fine)) in zip(axes.flat, ripples.items(), strict=True):
     t = np.arange(len(fine["PF"])) / 16

@@ -163,7 +163,7 @@ lanczos = pd.DataFrame(rows)
 _ = run.save("lanczos", lanczos)
 shown_lanczos = run.published("lanczos") or run.load("lanczos")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels, true and random labels, of relative error of the Krylov field against the number of products, a line for each h lambda from 0.5 to 8; lines fall geometrically to rounding, the faster the smaller h lambda; dotted lines for float32 stop between 1e-6 and 1e-4."}, "figure": {"caption": "Relative error of the principal field by $k$ Hessian-vector products, against the full eigendecomposition; in brackets the number of eigenvalues above $1/h$. Solid: float64; dotted: all in float32.", "name": "fig-lanczos"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels, true and random labels, of relative error of the Krylov field against the number of products, a line for each h lambda from 0.5 to 8; lines fall geometrically to rounding, the faster the smaller h lambda; dotted lines for float32 stop between 1e-6 and 1e-4."}, "figure": {"caption": "Relative error of the principal field by $k$ Hessian-vector products, against the full eigendecomposition; in brackets the number of eigenvalues above $1/h$. Solid: float64; dotted: all in float32.", "name": "fig-lanczos"}}
 frame = shown_lanczos.frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.2), sharey=True)
 shades = dict(zip(TARGETS, plt.cm.cividis(np.linspace(0, 0.93, len(TARGETS))), strict=True))
@@ -321,7 +321,7 @@ costs = pd.DataFrame(rows + dense_rows)
 _ = run.save("costs", costs)
 shown_costs = run.published("costs") or run.load("costs")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: seconds against parameters on log axes: gradient and field for MLP, VGG-11 and ResNet-18 rise about linearly for large networks; the dense eigendecomposition rises with the cube and is extrapolated to years. Right: memory of the Krylov basis, linear, and of a dense Hessian, quadratic, crossing the memory of a laptop near fifty thousand parameters."}, "figure": {"caption": "One principal field by ten products (filled) and one gradient (hollow) against the number of parameters, and the full eigendecomposition (grey, dashed where extrapolated by its cube). Right: memory, float32.", "name": "fig-cost"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: seconds against parameters on log axes: gradient and field for MLP, VGG-11 and ResNet-18 rise about linearly for large networks; the dense eigendecomposition rises with the cube and is extrapolated to years. Right: memory of the Krylov basis, linear, and of a dense Hessian, quadratic, crossing the memory of a laptop near fifty thousand parameters."}, "figure": {"caption": "One principal field by ten products (filled) and one gradient (hollow) against the number of parameters, and the full eigendecomposition (grey, dashed where extrapolated by its cube). Right: memory, float32.", "name": "fig-cost"}}
 frame = shown_costs.frame
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.9))
 looks = {"MLP": ("o", "#0072B2"), "VGG-11": ("s", "#D55E00"), "ResNet-18": ("^", "#009E73")}
@@ -458,7 +458,7 @@ _ = run.save("prediction", prediction)
 shown_prediction = run.published("prediction") or run.load("prediction")
 count(first)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, one for each phase, of the relative distance of each flow to gradient descent against the number of steps on MNIST: PF and PF with the non-principal term lie lowest; in the unstable phase the real flows miss by as much as gradient descent moves."}, "figure": {"caption": "MLP with 26,506 parameters on MNIST, after fifty steps of training: distance of each flow from gradient descent after $n$ steps, in units of how far gradient descent has moved, median over seeds.", "name": "fig-prediction"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels, one for each phase, of the relative distance of each flow to gradient descent against the number of steps on MNIST: PF and PF with the non-principal term lie lowest; in the unstable phase the real flows miss by as much as gradient descent moves."}, "figure": {"caption": "MLP with 26,506 parameters on MNIST, after fifty steps of training: distance of each flow from gradient descent after $n$ steps, in units of how far gradient descent has moved, median over seeds.", "name": "fig-prediction"}}
 frame = shown_prediction.frame
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.8), sharey=True)
 for ax, phase in zip(axes, PHASES, strict=True):

@@ -198,7 +198,7 @@ for epoch in range(1, s.num_epochs + 1):
     )
 epochs = run.save("epochs", pd.DataFrame(rows, dtype=float).astype({"epoch": int}))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Cross-entropy on augmented training batches, and accuracies on training batches and on test images at 32 and at 16 pixels, against epochs. The loss falls and all accuracies rise, fast at first and once more when the learning rate goes to zero; accuracy at 16 pixels ends three or four points below that at 32."}, "figure": {"caption": "Training. Left: mean cross-entropy over an epoch's augmented batches. Right: accuracy on these batches (grey), and on test images as they are (32 pixels) and averaged down to 16 pixels.", "name": "fig-scorer-training"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Cross-entropy on augmented training batches, and accuracies on training batches and on test images at 32 and at 16 pixels, against epochs. The loss falls and all accuracies rise, fast at first and once more when the learning rate goes to zero; accuracy at 16 pixels ends three or four points below that at 32."}, "figure": {"caption": "Training. Left: mean cross-entropy over an epoch's augmented batches. Right: accuracy on these batches (grey), and on test images as they are (32 pixels) and averaged down to 16 pixels.", "name": "fig-scorer-training"}}
 tables = [table for table in (epochs, run.published("epochs")) if table is not None]
 fig, axes = plt.subplots(len(tables), 2, figsize=(7.2, 3.1 * len(tables)), squeeze=False)
 for (left, right), table in zip(axes, tables, strict=True):
@@ -262,7 +262,7 @@ confusion = run.save(
     ),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two confusion matrices, at 32 and at 16 pixels. The diagonals dominate. Cats and dogs are confused most, then birds, deer and frogs among each other, and automobiles with trucks; at 16 pixels all of this a little more."}, "figure": {"caption": "Which class (rows) is taken for which (columns), in per cent of the class's test images.", "name": "fig-scorer-confusion"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two confusion matrices, at 32 and at 16 pixels. The diagonals dominate. Cats and dogs are confused most, then birds, deer and frogs among each other, and automobiles with trucks; at 16 pixels all of this a little more."}, "figure": {"caption": "Which class (rows) is taken for which (columns), in per cent of the class's test images.", "name": "fig-scorer-confusion"}}
 CLASSES = "plane car bird cat deer dog frog horse ship truck".split()
 table = run.published("confusion") or confusion
 names = CLASSES if table.provenance.dataset["name"] != "shapes" else [str(i) for i in range(10)]
@@ -327,7 +327,7 @@ for n in s.sizes:
             )
 ceiling = run.save("real_images", pd.DataFrame(rows))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the Inception score of real test images against their number rises slightly and levels off. Right: the Frechet distance between test and training images against the number of test images falls like one over n, on logarithmic axes, and flattens."}, "figure": {"caption": "Scores of real test images against their number; dots are disjoint draws. Left: the Inception score, the ceiling for a generator. Right: the Fréchet distance from training images, the floor; grey: slope $-1$.", "name": "fig-scorer-real"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the Inception score of real test images against their number rises slightly and levels off. Right: the Frechet distance between test and training images against the number of test images falls like one over n, on logarithmic axes, and flattens."}, "figure": {"caption": "Scores of real test images against their number; dots are disjoint draws. Left: the Inception score, the ceiling for a generator. Right: the Fréchet distance from training images, the floor; grey: slope $-1$.", "name": "fig-scorer-real"}}
 table = run.published("real_images") or ceiling
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.5))
 for pixels, group in table.frame.groupby("pixels", sort=False):
@@ -394,7 +394,7 @@ for kind, (spoil, levels) in SPOIL.items():
             rows.append({"kind": kind, "level": level, "pixels": pixels, **result._asdict()})
 spoilt = run.save("distortions", pd.DataFrame(rows))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels: Frechet distance above, Inception score below, against the level of noise, of blur and of classes left out, for 32 and 16 pixels. The Frechet distance grows with every level; the Inception score falls."}, "figure": {"caption": "Scores of real test images that are spoilt more and more.", "name": "fig-scorer-spoilt"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Six panels: Frechet distance above, Inception score below, against the level of noise, of blur and of classes left out, for 32 and 16 pixels. The Frechet distance grows with every level; the Inception score falls."}, "figure": {"caption": "Scores of real test images that are spoilt more and more.", "name": "fig-scorer-spoilt"}}
 table = run.published("distortions") or spoilt
 fig, axes = plt.subplots(2, 3, figsize=(7.4, 4.8), sharex="col", sharey="row")
 for column, (kind, frame) in zip(axes.T, table.frame.groupby("kind", sort=False), strict=True):

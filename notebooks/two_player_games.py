@@ -155,9 +155,11 @@ claims.record(
 # Weaken the contraction to $\epsilon = 0.09$ (DD, Figure 3). The flow still converges. Simultaneous
 # updates now spiral out, alternating ones spiral in.
 
+# %% tags=["hide-input"]
+start = Players(jnp.array(0.07), jnp.array(-0.09))
+
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: simultaneous updates spiral outwards, followed by the modified flow, while the original flow spirals inwards. Right: alternating updates spiral inwards together with the modified flow."}, "figure": {"caption": "DD, Figure 3: $\\epsilon = 0.09$, $h = 0.2$; 44 simultaneous steps, 500 alternating ones. The same game, the same step size, another order of play.", "name": "fig-drift-decides"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
-start = Players(jnp.array(0.07), jnp.array(-0.09))
 figure_3 = draw(axes, 0.09, 0.2, start, {"simultaneous": 44, "alternating": s.num_steps}, 0.14)
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 plt.show()
@@ -256,7 +258,7 @@ hs = jnp.linspace(0.01, 1.5, s.map_resolution)
 epss = jnp.linspace(0.005, 0.7, s.map_resolution)
 maps = {update: stability_map(update, hs, epss) for update in UPDATES}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two maps over step size and contraction. Simultaneous updates are stable only below a line h about two epsilon, alternating updates almost everywhere. The lines of the first- and third-order modified flows lie on the exact boundary for small steps and leave it for large ones. Both points of Figure 3 are marked."}, "figure": {"caption": "Spectral radius of one step over step size and contraction: blue converges, red diverges, white is neutral. Thin grey line: the exact boundary. Thick lines: where the verdict of the modified flow changes, first order (green, solid) and third order (black, dotted). Stars: DD, Figures 2 ($\\epsilon = 0.2$) and 3 ($\\epsilon = 0.09$).", "name": "fig-stability-map"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two maps over step size and contraction. Simultaneous updates are stable only below a line h about two epsilon, alternating updates almost everywhere. The lines of the first- and third-order modified flows lie on the exact boundary for small steps and leave it for large ones. Both points of Figure 3 are marked."}, "figure": {"caption": "Spectral radius of one step over step size and contraction: blue converges, red diverges, white is neutral. Thin grey line: the exact boundary. Thick lines: where the verdict of the modified flow changes, first order (green, solid) and third order (black, dotted). Stars: DD, Figures 2 ($\\epsilon = 0.2$) and 3 ($\\epsilon = 0.09$).", "name": "fig-stability-map"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), sharey=True)
 for ax, (update, (radius, first, third)) in zip(axes, maps.items(), strict=True):
     image = ax.pcolormesh(
@@ -360,7 +362,7 @@ clocks = pd.concat(
 )
 _ = run.save("two_clocks", clocks)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Log-log plot of the distance from the iterates against the number of steps. The published coefficients on one clock lie above the uncorrected flow; the two-clock reading and the joint field lie more than a factor of ten below it."}, "figure": {"caption": "Distance from the simultaneous iterates at unequal rates. Read on one clock, the published coefficients are worse than no correction; read on two clocks, or replaced by the joint field, they are better by more than an order of magnitude.", "name": "fig-two-clocks"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Log-log plot of the distance from the iterates against the number of steps. The published coefficients on one clock lie above the uncorrected flow; the two-clock reading and the joint field lie more than a factor of ten below it."}, "figure": {"caption": "Distance from the simultaneous iterates at unequal rates. Read on one clock, the published coefficients are worse than no correction; read on two clocks, or replaced by the joint field, they are better by more than an order of magnitude.", "name": "fig-two-clocks"}}
 looks = {
     "original flow": (colors["flow"], "-"),
     "published, one clock": (colors["published"], "--"),
