@@ -51,8 +51,8 @@ endif
 plan: $(STAMP) ## say what `make book` would run, and why
 	@$(SNAKEMAKE) --dry-run -- book
 
-test: $(STAMP) ## all tests; ARGS goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests, on all cores (at most 8); ARGS goes to pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
