@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help book run plan test lint format publish gpu clean clean-all
+.PHONY: help book run report plan test lint format publish gpu clean clean-all
 
 PROFILE ?= quick
 NB ?=
@@ -47,6 +47,9 @@ else
 	@$(SNAKEMAKE) rules progress -- needs_of_$(NB)
 	@$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
 endif
+
+report: $(STAMP) ## list the runs that there are, and what was published by former code
+	@$(BIN)/python -m ddbook.report --profile $(PROFILE) $(NB)
 
 plan: $(STAMP) ## say what `make book` would run, and why
 	@$(SNAKEMAKE) --dry-run -- book

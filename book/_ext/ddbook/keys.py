@@ -25,7 +25,6 @@ from ddlib import results
 
 HERE = Path(__file__).parent  # where the kernel will import the book's package from
 FIGURES = "figures"  # the part of a key that makes a run be drawn again, not computed
-COMPUTES = ("code", "settings", "library", "book")  # the parts that a published table rests on
 DRAWS = "page"  # the module of ours that saves, records and sets the style, and computes nothing
 
 FEW = 3  # changes that are named one by one
@@ -35,31 +34,41 @@ def key(
     root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the key of a run of `name` now; `ValueError` for what `profiles.settings` refuses."""
-    settings, _ = profiles.settings(name, profile, overrides, root)
     source = profiles.check_notebook(root, name)
     style = root / "book" / "figures.mplstyle"
-    parts = cells.read(source)
     shown = {}
     if profile == "quick":  # it may show what larger ones made
         tables = (name, *profiles.header(source).needs)
         records = {table: root / "results" / table / "run.json" for table in tables}
         shown = {t: _digest(path.read_bytes()) for t, path in records.items() if path.is_file()}
+    computes = computing(root, profile, name, overrides)
     return {
-        "code": cells.computing(parts),
-        "settings": settings,
-        "library": _package(root / "ddlib", source),
-        "book": _package(HERE, source, without=DRAWS),
+        **computes,
         FIGURES: {
-            "cells": cells.figures(parts),
+            "cells": cells.figures(cells.read(source)),
             f"{DRAWS}.py": _code(HERE / f"{DRAWS}.py"),
             style.name: _digest(style.read_bytes()),
         },
         "published": shown,
-        "data": data_fingerprint(settings),
+        "data": data_fingerprint(computes["settings"]),
         "environment": {
             "python": ".".join(map(str, sys.version_info[:2])),
             "requirements.lock": _digest(_read(root / "requirements.lock")),
         },
+    }
+
+
+def computing(
+    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the parts of a key that say what is computed: code and settings."""
+    settings, _ = profiles.settings(name, profile, overrides, root)
+    source = profiles.check_notebook(root, name)
+    return {
+        "code": cells.computing(cells.read(source)),
+        "settings": settings,
+        "library": _package(root / "ddlib", source),
+        "book": _package(HERE, source, without=DRAWS),
     }
 
 
@@ -158,8 +167,7 @@ def changed_since(root: Path, name: str) -> list[str]:
         was = results.read_json(record)["key"]
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"{record.name} of {name} has no key ({error})") from error
-    now = key(root, "standard", name)
-    return reasons(was, {part: now[part] for part in COMPUTES})
+    return reasons(was, computing(root, "standard", name))
 
 
 def only_figures(root: Path, profile: str, name: str, recorded: Any) -> bool:
@@ -256,7 +264,11 @@ def _package(folder: Path, source: Path, without: str = "") -> dict[str, str]:
     """Return digests of the modules in a package's folder that `source` imports, also through each
     other, but for one module and what it imports itself.
     """
-    modules = {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != without}
+    modules = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if without:  # and what names the package says of itself
+        modules = {
+            name: path for name, path in modules.items() if name not in (without, "__init__")
+        }
     wanted: set[str] = {"__init__"} & set(modules)
     new = _imports(source, folder.name, modules)
     while new - wanted:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddbook import places, profiles
+from ddbook import keys, places, profiles
 from ddlib import claims as ledger
 from ddlib import results
 
@@ -64,6 +64,7 @@ class Table(NamedTuple):
     label: str
     name: str
     published: bool = False
+    since: tuple[str, ...] = ()  # of a published one: what of its computing code has changed
 
     def __repr__(self) -> str:
         return f"{self.name}: {len(self.frame)} rows, {self.label}"
@@ -99,6 +100,8 @@ def _group(tables: list[Table]) -> str:
         _text(origin.created[:10]),
     ]
     where = "published" if newest.published else origin.profile
+    if newest.since:
+        facts.append(f"computed by former code: {_text('; '.join(newest.since))}")
     links = []
     for table in tables:
         path = f"../tables/{where}/{origin.notebook}/{table.name}"
@@ -287,7 +290,9 @@ class Run:
         if not path.is_file():
             return None
         frame, provenance = results.read_table(path)
-        return Table(frame, provenance, f"{_label(provenance)}, published", table, published=True)
+        since = tuple(keys.changed_since(self._root, notebook or self.name))
+        label = f"{_label(provenance)}, published"
+        return Table(frame, provenance, label, table, published=True, since=since)
 
     def card(self, *tables: Table | str | None) -> Card:
         """Return a card that says where tables came from; without any, all that were saved.

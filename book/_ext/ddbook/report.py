@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if why := keys.stale(root, options.profile, name):
                     print(f"{name} ({options.profile}) will run: {'; '.join(why)}", flush=True)
             return 0
-        table = rows(root, options.profile, options.names or list(places.sources(root)))
+        names = options.names or list(places.sources(root))
+        table = rows(root, options.profile, names)
+        former = {name: keys.changed_since(root, name) for name in names}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -84,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print()
     for name, seconds, judged, status in [head, *table]:
         print(f"{name:<{widths[0]}}  {seconds:>{widths[1]}}  {judged:<{widths[2]}}  {status}")
+    for name, since in former.items():
+        if since:
+            print(f"published by former code: {name} ({'; '.join(since)})")
     if not options.names:
         built = build.record(root).is_file()
         print(f"\n{build.index(root)}" if built else "\nThe HTML is not built.")
