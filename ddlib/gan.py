@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ddlib import nets, sngan
 from ddlib._check import as_real, check_count, check_players, check_precision, check_step_size
+from ddlib.frozen import hold
 from ddlib.games import Players
 from ddlib.regularizers import DriftTerms, _check_terms, _inner, consensus
 from ddlib.sngan import Discriminator, Generator
@@ -306,7 +307,7 @@ def _losses(game: Game, players: Players, memory: Memory, batch: Batch) -> tuple
     first = loss.phi(judge(batch.real), on_fake := judge(fake))
     if loss.gradient_penalty:
         mix = batch.mix.reshape(-1, *(1,) * (fake.ndim - 1))
-        between = jax.lax.stop_gradient(batch.real + mix * (fake - batch.real))
+        between = hold(batch.real + mix * (fake - batch.real))
         slopes = jax.grad(lambda x: judge(x).sum())(between)  # D takes each sample by itself
         norms = jnp.sqrt(jnp.sum(slopes.reshape(len(slopes), -1) ** 2, 1) + 1e-12)
         first += loss.gradient_penalty * jnp.mean((norms - 1) ** 2)

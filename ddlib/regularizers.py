@@ -29,7 +29,7 @@ from ddlib._check import (
     is_concrete,
     like,
 )
-from ddlib.frozen import thaw
+from ddlib.frozen import freeze, thaw
 from ddlib.games import Field, Players
 
 
@@ -222,15 +222,14 @@ def _regularized(
         def slope(y: Players, *data: Any) -> PyTree:
             return jax.grad(lambda p: loss(y._replace(**{player: p}), *data))(getattr(y, player))
 
-        return thaw(slope)(y, *data)  # its derivative is taken, whatever the loss holds constant
+        return thaw(slope, only_factors=True)(y, *data)  # of losses regularised before, that is
 
     def loss(y: Players, a: tuple[Any, ...], b: tuple[Any, ...]) -> Array:
         check_inexact("y", y, real=True)
         own_a, own_b = (gradient(mine, y, me, data) for data in (a, b))
         via_a, via_b = (gradient(mine, y, other, data) for data in (a, b))
         far_a, far_b = (gradient(theirs, y, other, data) for data in (a, b))
-        crossed = _inner(via_a, jax.lax.stop_gradient(far_b))
-        crossed += _inner(via_b, jax.lax.stop_gradient(far_a))
+        crossed = _inner(via_a, freeze(far_b)) + _inner(via_b, freeze(far_a))
         return (
             (mine(y, *a) + mine(y, *b)) / 2
             + weights.self_norm * _inner(own_a, own_b)
@@ -245,7 +244,9 @@ def regularized_losses(losses: Players, terms: Players) -> Players:
     """The losses of a game with the terms added, for full-batch or noise-free losses.
 
     Their `game_field` is the field of the regularised game: each player differentiates its own
-    loss with respect to its own parameters alone.
+    loss with respect to its own parameters alone. What the given losses hold constant by a
+    `jax.lax.stop_gradient` of their own, such as the vectors of spectral norm, is constant in the
+    terms too.
 
     Args:
       losses: `Players` of functions from `Players` to a scalar.

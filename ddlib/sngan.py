@@ -25,6 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from ddlib._check import as_real, check_count, check_precision, check_step_size
+from ddlib.frozen import hold
 
 DECAY = 0.999  # of the generator's running statistics
 SLOPE = 0.1  # of the discriminator's leaky rectifiers
@@ -231,7 +232,7 @@ class _Kernel(nnx.Module):
     def power_step(self) -> tuple[Array, Array, Array]:
         """The kernel as a matrix (inputs, outputs), and its singular vectors one step on."""
         matrix = self.kernel[...].reshape(-1, self.kernel.shape[-1])
-        fixed = jax.lax.stop_gradient(matrix)
+        fixed = hold(matrix)
         product = fixed @ self.left[...]
         # From a vector that the kernel maps to zero no step leads on: begin at its largest row.
         largest = jax.nn.one_hot(jnp.abs(fixed).max(1).argmax(), len(fixed), dtype=fixed.dtype)
@@ -255,7 +256,7 @@ class _Kernel(nnx.Module):
 
 def _power_of_two(x: Array) -> Array:
     """The power of two below the largest entry, by which division is exact; of zero, 1."""
-    largest = jnp.abs(jax.lax.stop_gradient(x)).max()
+    largest = jnp.abs(hold(x)).max()
     largest = jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)
     mantissa, _ = jnp.frexp(largest)
     return largest / (2 * mantissa)
@@ -285,7 +286,7 @@ class _BatchNorm(nnx.Module):
                 (self.var, var),
                 (self.weight, jnp.ones((), x.dtype)),
             ):
-                kept[...] = DECAY * kept[...] + (1 - DECAY) * jax.lax.stop_gradient(new)
+                kept[...] = DECAY * kept[...] + (1 - DECAY) * hold(new)
         else:
             mean, var = self.mean[...] / self.weight[...], self.var[...] / self.weight[...]
         return (x - mean) * (jax.lax.rsqrt(var + 1e-5) * self.scale[...]) + self.bias[...]

@@ -55,8 +55,18 @@ class _Mode(NamedTuple):
 # Linear in all their arguments at once, and free of constants.
 _LINEAR = {
     *("add", "add_any", "broadcast_in_dim", "complex", "concatenate", "conj"),
-    *("convert_element_type", "copy", "copy_p", "cumsum", "expand_dims", "imag", "neg", "pad"),
-    *("real", "reduce_sum", "reduce_window_sum", "reshape", "rev", "slice", "split", "squeeze"),
+    *("convert_element_type", "copy", "copy_p", "cumsum", "expand_dims", "imag", "name", "neg"),
+    *(
+        "pad",
+        "real",
+        "reduce_sum",
+        "reduce_window_sum",
+        "reshape",
+        "rev",
+        "slice",
+        "split",
+        "squeeze",
+    ),
     *("stop_gradient", "sub", "transpose"),
 }
 # Linear in the arguments numbered here once the others (indices, predicates) are held.

@@ -11,7 +11,7 @@ from jax import lax
 
 from ddlib import curvature, drift, flows, methods, stability
 from ddlib import regularizers as reg
-from ddlib.frozen import thaw
+from ddlib.frozen import hold, thaw
 from ddlib.games import Players, game_field, gradient_field, zero_sum
 
 H = 0.2
@@ -237,3 +237,20 @@ def test_thawed_programs_have_the_derivatives_of_their_values(name):
     np.testing.assert_allclose(thaw(fn)(x), plain(x), rtol=1e-14)
     for transform in (jax.jacfwd, jax.jacrev, lambda f: jax.jacfwd(jax.jacrev(f))):
         np.testing.assert_allclose(transform(thaw(fn))(x), transform(plain)(x), atol=1e-13)
+
+
+def test_what_is_held_for_good_stays_held():
+    """The Jacobian of ∇(x²·[x])/2 = x·[x]: with x held it is [x] alone."""
+    x = jnp.array([0.5, 2.0])
+    field = gradient_field(lambda x: jnp.sum(x**2 * hold(x)) / 2)
+    np.testing.assert_array_equal(field(x), -(x**2))
+    np.testing.assert_array_equal(stability.jacobian(field, x), -np.diag(x))
+    inside = jax.jit(lambda x: lax.fori_loop(0, 2, lambda _, c: c * hold(x), x))
+    np.testing.assert_array_equal(jax.jacfwd(thaw(inside))(x), np.diag(x**2))
+
+
+def test_a_loss_s_own_constants_are_constant_in_its_terms():
+    """‖∇φL₁‖² of L₁ = φ²[θ], with θ a constant of the loss: θ feels no pull of it."""
+    losses = Players(lambda y: y.phi**2 * lax.stop_gradient(y.theta), lambda y: y.theta**2)
+    field = game_field(reg.regularized_losses(losses, reg.locally_stable(1.0)))
+    np.testing.assert_allclose(np.stack(field(AT)), [-2 * 0.3 * 0.7, -2 * 0.7], rtol=1e-14)
