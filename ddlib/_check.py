@@ -74,6 +74,23 @@ def check_players(name: str, value: Any) -> None:
         )
 
 
+def check_state(name: str, new: Any, y: Any) -> None:
+    """Raise unless `new` is a state like y: of its structure and shapes, and real where it is."""
+    found: Any = jax.tree.structure(new)
+    if found != jax.tree.structure(y):
+        raise ValueError(
+            f"{name} must have the structure of y, got {found} for {jax.tree.structure(y)}"
+        )
+    for x, to in zip(jax.tree.leaves(new), jax.tree.leaves(y), strict=True):
+        if jnp.shape(x) != jnp.shape(to):
+            raise ValueError(f"{name} must have the shapes of y, got {jnp.shape(x)}")
+        if jnp.iscomplexobj(x) and not jnp.iscomplexobj(to):
+            raise ValueError(
+                f"{name} must be real where y is, got {jnp.result_type(x)} for a y of "
+                f"{jnp.result_type(to)}: give y a complex dtype"
+            )
+
+
 def check_rates(rates: Any, *, zero: bool = True) -> None:
     """Raise unless `rates` are two finite learning-rate factors, zero or positive."""
     check_players("rates", rates)

@@ -424,6 +424,28 @@ def _eigh_scaled(matrix: Array) -> tuple[Array, Array]:
     return values * size, vectors
 
 
+def eig_scaled(matrix: Array) -> tuple[Array, Array]:
+    """`eig`, of complex matrices of any scale that their dtype can hold.
+
+    Raises:
+      ValueError: outside a trace, a matrix whose eigenvectors are no basis to half its digits.
+
+    >>> eig_scaled(jnp.array([[2.0 + 0j]]))[0].tolist()
+    [(2+0j)]
+    """
+    size = jnp.abs(matrix).max()
+    size = jnp.where(size > 0, size, 1)
+    values, vectors = jnp.linalg.eig(matrix / size)
+    if is_concrete(vectors):
+        smallest = float(jnp.linalg.svd(vectors, compute_uv=False)[-1])
+        if smallest < float(jnp.finfo(vectors.dtype).eps) ** 0.5:
+            raise ValueError(
+                "the matrix must have a basis of eigenvectors, got one that is defective to "
+                f"rounding (smallest singular value of its eigenvectors {smallest:.1g})"
+            )
+    return values * size, vectors
+
+
 def matrix_function(
     matvec: Matvec,
     v: PyTree,
@@ -465,7 +487,7 @@ def matrix_function(
     size = jnp.max(jnp.abs(space.matrix))
     lowest = jnp.diag(jnp.where(dead, -2 * len(dead) * jnp.where(size > 0, size, 1), 0))
     if jnp.iscomplexobj(space.matrix):
-        values, vectors = jnp.linalg.eig(space.matrix + lowest)
+        values, vectors = eig_scaled(space.matrix + lowest)
         first = jnp.zeros(num_matvecs, space.matrix.dtype).at[0].set(1)
         parts = jnp.linalg.solve(vectors, first)
     else:

@@ -29,6 +29,7 @@ from ddlib._check import (
     check_inexact,
     check_players,
     check_rates,
+    check_state,
     check_step_size,
     is_concrete,
     like,
@@ -95,11 +96,21 @@ def modified_terms(
     if isinstance(step, ImplicitStep):  # that many sweeps have the same series to this order
         step = step.sweeps(order + 1)
 
+    def same(h: Any, y: PyTree) -> PyTree:
+        new = step(h, y)
+        check_state("step(h, y)", new, y)
+        return like(new, y)
+
+    def expanded(y: PyTree, highest: int) -> tuple[PyTree, ...]:
+        return taylor.scan_compose(same, y, num_steps=order + 1, order=highest, at=at)
+
     def terms(y: PyTree) -> tuple[PyTree, ...]:
         check_inexact("y", y)
         y = jax.tree.map(jnp.asarray, y)
-        iterates = taylor.scan_compose(step, y, num_steps=order + 1, order=order + 1, at=at)
-        moves = _moves_at_rest(step, iterates[0], y)
+        iterates = expanded(y, order + 1)
+        if is_concrete(iterates) and not _finite(iterates):
+            iterates = expanded(y, 2 * order + 4)[: order + 2]  # a norm takes an order a step
+        moves = _moves_at_rest(same, iterates[0], y)
         if is_concrete(moves) and bool(moves):
             raise ValueError(
                 "step(0, y) must return y, but this step moves at h = 0: it has no modified field "
@@ -108,11 +119,12 @@ def modified_terms(
         found = tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
         if not is_concrete(found):
             return jax.tree.map(lambda x: jnp.where(moves, jnp.nan, x).astype(x.dtype), found)
-        if not _finite(found) and _finite((y, given(at, y))):
+        one = [jax.tree.map(lambda x: x[1], coefficient) for coefficient in iterates]
+        if not _describes(one, lambda h: given(h, y), y, at):
             raise ValueError(
                 "step must have a series in h at y, but its terms are not finite where its value "
-                "is: it is not smooth in h there, or loops until something is small and does not "
-                "settle"
+                "is, or say nothing of where it goes: it is not smooth in h there, decides by what "
+                "ties at h = 0, or loops until something is small and does not settle"
             )
         return found
 
@@ -126,9 +138,9 @@ def _moves_at_rest(step: Step, iterates: PyTree, y: PyTree) -> Array:
         apart = jnp.cos(jnp.arange(x.size, dtype=x.real.dtype)).reshape(x.shape)
         return x + 32 * float(jnp.finfo(x.dtype).eps) ** 0.5 * (1 + jnp.abs(x)) * apart
 
-    leaves = jax.tree.leaves(y)
-    near = jax.tree.map(beside, y)
-    after = step(jnp.zeros((), jnp.finfo(jnp.result_type(*leaves)).dtype), near)
+    zero = _like_y(0.0, y)
+    near = step(zero, jax.tree.map(beside, y))  # a projection rests where it has led
+    after = step(zero, near)
 
     def moved(new: Array, old: Array) -> Array:  # a NaN, where `near` leaves a domain, says nothing
         rounding = 1024 * jnp.finfo(old.dtype).eps * (1 + jnp.abs(old))
@@ -136,6 +148,36 @@ def _moves_at_rest(step: Step, iterates: PyTree, y: PyTree) -> Array:
 
     found = jax.tree.map(moved, (iterates, after), (y, near))
     return jnp.any(jnp.stack(jax.tree.leaves(found)))
+
+
+def _describes(series: list[PyTree], step: Callable[[Any], PyTree], y: PyTree, at: Any) -> bool:
+    """Whether one step's series says where the step goes, for some small h at the least.
+
+    For a smooth step it does so better and better as h falls, until the move drowns in rounding.
+    A series that is off by an eighth of the move at every h, or that is not finite where the step
+    is, is of another function.
+    """
+    if not _finite(series):
+        return not _finite(step(_like_y(at, y)))  # without a value, divergence is data
+    wrong: list[Array] = []
+    for factor in (1.0, 2.0**-10, 2.0**-20):
+        h = _like_y(at * factor, y)
+        columns = zip(*map(jax.tree.leaves, (y, step(h), *series)), strict=True)
+        for i, (old, new, *parts) in enumerate(columns):
+            said = sum(h.astype(c.real.dtype) ** k * c for k, c in enumerate(parts))
+            rounding = 64 * float(jnp.finfo(old.dtype).eps) * (1 + jnp.abs(old))
+            drowned = jnp.abs(new - old) <= rounding
+            off = jnp.abs(new - said) > jnp.abs(new - old) / 8
+            if factor == 1.0:
+                wrong.append(off & ~drowned)
+            else:
+                wrong[i] = wrong[i] & (off | drowned)
+    return not any(bool(jnp.any(x)) for x in wrong)
+
+
+def _like_y(h: Any, y: PyTree) -> Array:
+    """A step size as an array in the precision of y."""
+    return jnp.asarray(h, jnp.finfo(jnp.result_type(*jax.tree.leaves(y))).dtype)
 
 
 def _finite(tree: PyTree) -> bool:

@@ -27,6 +27,7 @@ from ddlib._check import (
 )
 from ddlib._real import from_real, to_real
 from ddlib.curvature import (
+    eig_scaled,
     gradient,
     hessian,
     hvp,
@@ -382,7 +383,7 @@ def spectral_field(
         g, _ = ravel_pytree(slope)
         g, matrix = at_least_single(g), hessian(whole, y)
         if jnp.iscomplexobj(g):
-            values, vectors = jnp.linalg.eig(matrix)
+            values, vectors = eig_scaled(matrix)
             parts = jnp.linalg.solve(vectors, g)
         else:
             values, vectors = jnp.linalg.eigh(symmetric("the Hessian", matrix))

@@ -34,7 +34,7 @@ def thaw(fn: Function, *, only_factors: bool = False) -> Function:
 
     Args:
       fn: function of pytrees of arrays to a pytree of arrays. Rules of one's own
-        (`jax.custom_jvp`, `jax.custom_vjp`) are kept.
+        (`jax.custom_jvp`, `jax.custom_vjp`, `jax.lax.custom_root`) are kept with what they stop.
       only_factors: of what `freeze` holds constant alone.
 
     >>> stopped = lambda x: jax.lax.stop_gradient(x) * x
@@ -119,7 +119,9 @@ def _within(value: Any, only_factors: bool) -> Any:
         return _without_stops(value, only_factors)
     if isinstance(value, tuple):
         parts = tuple(_within(part, only_factors) for part in value)
-        return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
+        if all(a is b for a, b in zip(parts, value, strict=True)):
+            return value
+        return type(value)(*parts) if hasattr(value, "_fields") else parts
     return value
 
 

@@ -21,6 +21,7 @@ from ddlib._check import (
     check_inexact,
     check_players,
     check_rates,
+    check_state,
     check_step_size,
     like,
 )
@@ -34,23 +35,13 @@ Step = Callable[[Any, Any], Any]
 def _move(y: PyTree, direction: PyTree, h: Any) -> PyTree:
     """y + h·direction, in the dtype of y: a step never changes the type of its state."""
     check_inexact("y", y)
-    _check_real("direction", direction, y)
+    check_state("direction", direction, y)
     return jax.tree.map(lambda x, d, v: x + v * d, y, like(direction, y), _sizes(h, y))
 
 
 def _sizes(h: Any, y: PyTree) -> PyTree:
     """The step size in the precision of each leaf."""
     return jax.tree.map(lambda x: jnp.asarray(h).astype(jnp.finfo(jnp.result_type(x)).dtype), y)
-
-
-def _check_real(name: str, tree: PyTree, y: PyTree) -> None:
-    """Raise where a real state is to move by complex numbers: it would lose an imaginary part."""
-    for x, to in zip(jax.tree.leaves(tree), jax.tree.leaves(y), strict=True):
-        if jnp.iscomplexobj(x) and not jnp.iscomplexobj(to):
-            raise ValueError(
-                f"{name} must be real where y is, got {jnp.result_type(x)} for a y of "
-                f"{jnp.result_type(to)}: give y a complex dtype"
-            )
 
 
 def _scale(velocity: Players, rates: Players | None) -> Players:
@@ -241,13 +232,17 @@ class _Newton(optimistix.Newton):
 
     Its error squares at each step, so that one no longer than √eps of the state leaves rounding.
     The residual says less: its rounding grows with hλ, and no bound on it can be met by all fields.
+    Where the steps themselves are rounding (a stiff and ill-conditioned equation), they stop
+    shrinking while they are short, and that is the end too.
     """
 
     def terminate(
         self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any
     ) -> tuple[Array, Any]:
         failed = state.result != optimistix.RESULTS.successful
-        return failed | (state.diffsize < 1), state.result
+        short = state.diffsize < 1e-2 / self.rtol
+        stalled = (state.step >= 3) & short & (state.diffsize >= state.diffsize_prev / 2)
+        return failed | (state.diffsize < 1) | stalled, state.result
 
 
 def implicit_midpoint(
@@ -292,7 +287,11 @@ def implicit_midpoint(
 
         start = to_real("y", wide, wide)
         precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(wide))
-        finder = solver or _Newton(rtol=precision**0.5, atol=8 * precision)
+        # entries far below the state's size, or that of its move, need no digits of their own
+        reach = jax.tree.leaves((start, swept(start, h, start)))
+        size = jnp.max(jnp.stack([jnp.max(jnp.abs(x), initial=0) for x in reach]))
+        shortest: Any = 8 * precision * size
+        finder = solver or _Newton(rtol=precision**0.5, atol=shortest)
         found = optimistix.root_find(residual, finder, start, args=(h, start), max_steps=64).value
         return like(from_real(found, wide), y)
 
@@ -325,7 +324,7 @@ def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
 
     def body(state: PyTree, _: None) -> tuple[PyTree, PyTree]:
         new = step(h, state)
-        _check_real("step(h, y)", new, y)
+        check_state("step(h, y)", new, y)
         new = like(new, y)
         return new, new
 

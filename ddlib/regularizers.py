@@ -324,8 +324,9 @@ def regularized_field(field: Field, terms: Players) -> Field:
 
     φ̇ = f − self_norm·∇φ‖f‖² − interaction·(g∇θf) − other_norm·∇φ‖g‖², likewise for θ. If the
     field comes from losses this equals `game_field(regularized_losses(…))`; it also serves fields
-    that are no gradients, such as DD's Eq. 10. What the field holds constant by
-    `jax.lax.stop_gradient` is differentiated all the same (see `ddlib.frozen`).
+    that are no gradients, such as DD's Eq. 10. What a loss held constant by a
+    `jax.lax.stop_gradient` of its own is differentiated here, since a field is a function of the
+    state; there it is constant in the terms too (see `ddlib.frozen`).
 
     Args:
       field: (f, g) on `Players` of real arrays.

@@ -20,6 +20,8 @@ depends on h through them. A `custom_jvp` is expanded by its own rule.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from math import factorial
 from typing import Any, NamedTuple
@@ -164,7 +166,12 @@ def _compare(name: str, a: Series, b: Series, mode: _Mode) -> Array:
     rest = jnp.zeros_like(a[0])
     for x, z in zip(a[:0:-1], b[:0:-1], strict=True):
         rest = jnp.where(x != z, x - z, rest)
-    return jnp.where(a[0] != b[0], compare(a[0], b[0]), compare(rest, jnp.zeros_like(rest)))
+    found = jnp.where(a[0] != b[0], compare(a[0], b[0]), compare(rest, jnp.zeros_like(rest)))
+    # What is 0 at t = 0 is a move, and what it is held against a tolerance: ask at the t given.
+    stays, rests = (functools.reduce(operator.and_, [c == 0 for c in x[1:]], True) for x in (a, b))
+    move = ((a[0] == 0) & rests) | ((b[0] == 0) & stays)
+    known = ([x[0], *(jnp.where(jnp.isnan(c), 0, c) for c in x[1:])] for x in (a, b))
+    return jnp.where(move, compare(*(_value(x, mode.at) for x in known)), found)
 
 
 def _extreme(bind: Callable, name: str, a: Series, b: Series, mode: _Mode) -> Series:
@@ -184,6 +191,30 @@ def _sign(x: Series, mode: _Mode) -> Array:
     zero = _full(jnp.zeros_like(x[0]), mode.order)
     up, down = (_compare(name, x, zero, mode).astype(x[0].dtype) for name in ("gt", "lt"))
     return up - down
+
+
+def _sqrt(x: Series) -> Series:
+    """√x for t → 0⁺: where x begins with t², as the square of a norm that is 0 at t = 0, t√(x/t²).
+
+    There the two highest coefficients rest on ones that are not kept: they are NaN.
+    """
+    y = _sqrt_of_positive(x)
+    if len(x) > 2:
+        shifted = [*_sqrt_of_positive(x[2:]), *[jnp.full_like(x[0], jnp.nan)] * 2]
+        begins = (x[0] == 0) & (x[1] == 0)
+        nothing = functools.reduce(operator.and_, [c == 0 for c in x])
+        inner = [jnp.zeros_like(x[0]), *shifted[: len(x) - 1]]
+        y = [jnp.where(begins, z, w) for w, z in zip(y, inner, strict=True)]
+        y = [jnp.where(nothing, 0, w) for w in y]
+    return y
+
+
+def _sqrt_of_positive(x: Series) -> Series:
+    y = [jnp.sqrt(x[0])]
+    for k in range(1, len(x)):
+        known = sum((y[j] * y[k - j] for j in range(1, k)), jnp.zeros_like(x[0]))
+        y.append((x[k] - known) / (2 * y[0]))
+    return y
 
 
 def _reduce_extreme(bind: Callable, name: str, x: Series, axes: Sequence[int]) -> Series:
@@ -319,10 +350,11 @@ def _scan(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any
 def _while(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any]:
     """A loop, whose condition is asked as comparisons are.
 
-    A loop that turns until something is small (a fixed point, Newton's method) ends at once at
-    t = 0, where the start solves already. The series of what it would find at t > 0 is a fixed
-    point of the turn: so where the loop, ended, would go on at t = `at`, turns are taken until all
-    coefficients stay. Where they do not within `TURNS`, the result is NaN: it has no series here.
+    A loop that turns until something is small (a fixed point, Newton's method) ends early at t = 0,
+    where the start solves already. The series of what it would find at t > 0 is a fixed point of
+    the turn. So more turns are taken, up to `TURNS`: if all coefficients come to stay, and those at
+    t = 0 are what they were, that is the result. Else the loop is of another kind and its end
+    stands, unless it would go on at t = `at`: then it has no series here, and the result is NaN.
     """
     first, second = params["cond_nconsts"], params["body_nconsts"]
     of_cond, of_body = arguments[:first], arguments[first : first + second]
@@ -358,34 +390,50 @@ def _while(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[An
         )
     else:
         end = lax.while_loop(holds, body, _plain(start))
-    if mode.at is None or not _weighs_numbers(params["cond_jaxpr"]):
+    given = [*of_cond, *_marked(end, clocks)]
+    if mode.at is None or not _weighs_numbers(params["cond_jaxpr"].jaxpr, given):
         return _marked(end, clocks)
 
-    at_some_t = [_value(x, mode.at) for x in [*of_cond, *end]]
-    ended_early = _run(params["cond_jaxpr"], at_some_t, mode)[0]
+    def goes_on(t: Any) -> Array:
+        given = [_value(x, t) for x in [*of_cond, *_marked(end, clocks)]]
+        return _run(params["cond_jaxpr"], given, mode)[0]
+
+    ended_early = goes_on(mode.at)
+
+    def largest(x: Array) -> Array:
+        return jnp.max(jnp.abs(jnp.nan_to_num(x)), initial=0)
+
+    def apart(new: list[Any], old: list[Any], count: int) -> Array:
+        """The largest change of a coefficient, against rounding."""
+        pairs = [(x, z) for x, z in zip(new, old, strict=True) if isinstance(x, list)]
+        sizes = jnp.stack([largest(c) for x, _ in pairs for c in x])
+        steps = [largest(a - b) for x, z in pairs for a, b in zip(x[:count], z, strict=False)]
+        return jnp.stack(steps).max() > 64 * jnp.finfo(sizes.dtype).eps * sizes.max()
 
     def settle(state: tuple[list[Any], Array, Array]) -> tuple[list[Any], Array, Array]:
         carry, _, count = state
-        new = where(ended_early, body(carry), carry)
-        series = [(x, z) for x, z in zip(new, carry, strict=True) if isinstance(x, list)]
-        sizes = jnp.stack([jnp.max(jnp.abs(c), initial=0) for x, _ in series for c in x])
-        steps = [jnp.max(jnp.abs(a - b), initial=0) for x, z in series for a, b in zip(x, z)]  # noqa: B905
-        rounding = 64 * jnp.finfo(sizes.dtype).eps * sizes.max()
-        return new, jnp.stack(steps).max() > rounding, count + 1
+        new = body(carry)
+        return new, apart(new, carry, mode.order + 1), count + 1
 
     settled, moves, _ = lax.while_loop(
-        lambda state: state[1] & (state[2] < TURNS),
-        settle,
-        (end, jnp.any(ended_early), jnp.array(0)),
+        lambda state: state[1] & (state[2] < TURNS), settle, (end, jnp.array(True), jnp.array(0))
     )
-    lost = [[jnp.full_like(c, jnp.nan) for c in x] if isinstance(x, list) else x for x in settled]
-    return _marked(where(ended_early & moves, lost, settled), clocks)
+    # A fixed point is one at t = 0 too, where the loop had found it.
+    wrong = moves | apart(settled, end, 1)
+    lost = [[jnp.full_like(c, jnp.nan) for c in x] if isinstance(x, list) else x for x in end]
+    kept = where(ended_early, lost, end)
+    return _marked(jax.tree.map(lambda x, z: jnp.where(wrong, x, z), kept, settled), clocks)
 
 
-def _weighs_numbers(condition: Any) -> bool:
-    """Whether a loop's end depends on more than counting."""
-    inputs = (v for eqn in _needed(condition.jaxpr) for v in eqn.invars)
-    return any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in inputs)
+def _weighs_numbers(condition: Any, given: list[Any]) -> bool:
+    """Whether a loop's end depends on more than counting and time."""
+    used = {v for eqn in _needed(condition) for v in eqn.invars if isinstance(v, jex.Var)}
+    used |= {v for v in condition.outvars if isinstance(v, jex.Var)}
+    return any(
+        (isinstance(x, list) and not isinstance(x, _Clock)) or v.aval.dtype == bool
+        for v, x in zip(condition.invars, given, strict=True)
+        if v in used
+    )
 
 
 def _cond(params: dict[str, Any], arguments: list[Any], mode: _Mode) -> list[Any]:
@@ -469,6 +517,10 @@ def _expand(eqn: Any, arguments: list[Any], mode: _Mode, clock: bool) -> list[An
         return [_extreme(lax.min, "min", _extreme(lax.max, "max", x, low, mode), high, mode)]
     if name in ("reduce_max", "reduce_min") and mode.at is not None:
         return [_reduce_extreme(bind, name, arguments[0], params["axes"])]
+    if name == "sqrt" and mode.at is not None and not jnp.iscomplexobj(arguments[0][0]):
+        return [_sqrt(arguments[0])]
+    if name == "custom_jvp_call" and mode.at is not None and _is_kink(params["call_jaxpr"]):
+        return _run(params["call_jaxpr"], arguments, mode)
     if name in ("abs", "sign") and not jnp.iscomplexobj(arguments[0][0]):
         sign = _sign(arguments[0], mode)
         if name == "sign":
@@ -482,6 +534,15 @@ def _expand(eqn: Any, arguments: list[Any], mode: _Mode, clock: bool) -> list[An
     if name in _ELEMENTWISE:
         return [_ELEMENTWISE[name](arguments[0])]
     return _nested(bind, arguments, order)
+
+
+def _is_kink(closed: Any) -> bool:
+    """Whether a program is a maximum or a minimum and no more, as `jax.nn.relu` is."""
+    return all(
+        eqn.primitive.name in ("max", "min")
+        or (eqn.primitive.name in _CALLS and _is_kink(eqn.params["jaxpr"]))
+        for eqn in closed.jaxpr.eqns
+    )
 
 
 def _needed(jaxpr: Any) -> list[Any]:

@@ -83,7 +83,63 @@ def quick(h, y):
     return y + h * slope(y)
 
 
+def until_flagged(h, y):
+    def turn(state):
+        z, _, count = state
+        new = y + h * slope(z)
+        return new, jnp.max(jnp.abs(new - z)) < 1e-12, count + 1
+
+    return lax.while_loop(lambda s: ~s[1] & (s[2] < 100), turn, (y, jnp.array(False), 0))[0]
+
+
+def until_norm(relative):
+    def step(h, y):
+        def turn(state):
+            z, _ = state
+            new = y + h * slope(z)
+            size = jnp.linalg.norm(new) if relative else 1.0
+            return new, jnp.linalg.norm(new - z) / size
+
+        return lax.while_loop(lambda s: s[1] > 1e-12, turn, (y, jnp.array(jnp.inf)))[0]
+
+    return step
+
+
+def counted_turns(h, y):
+    def turn(_, state):
+        z, done = state
+        new = y + h * slope(z)
+        return jnp.where(done, z, new), done | (jnp.max(jnp.abs(new - z)) < 1e-12)
+
+    return lax.fori_loop(0, 50, turn, (y, jnp.array(False)))[0]
+
+
+def there_and_back(h, y):
+    """A loop that ends by a number and is no fixed point."""
+    turn = lambda s: (s[0] * 2, s[1] / 2)  # noqa: E731
+    z, back = lax.while_loop(lambda s: jnp.abs(s[0][0]) < 10, turn, (y + h * slope(y), 1.0))
+    return z * back
+
+
 STEPS = {
+    "a flag ends it": (until_flagged, IMPLICIT),
+    "a norm ends it": (until_norm(False), IMPLICIT),
+    "a relative norm ends it": (until_norm(True), IMPLICIT),
+    "so many turns, some idle": (counted_turns, IMPLICIT),
+    "a number ends it": (there_and_back, EULER),
+    "where the move is small": (
+        lambda h, y: jnp.where(jnp.max(jnp.abs(h * slope(y))) < 1e-10, y, quick(h, y)),
+        EULER,
+    ),
+    "a branch on the move's norm": (
+        lambda h, y: lax.cond(
+            jnp.linalg.norm(h * slope(y)) > 1e-10, lambda: quick(h, y), lambda: y
+        ),
+        EULER,
+    ),
+    "a move of a norm": (lambda h, y: y - jnp.linalg.norm(h * y), EULER),
+    "a rectified step": (lambda h, y: quick(jax.nn.relu(h), y), EULER),
+    "a rectified move": (lambda h, y: y - jax.nn.relu(h * y), EULER),
     "fixed point, until the change is small": (fixed_point(lambda s: s[1] > 1e-12), IMPLICIT),
     "fixed point, at most so many turns": (
         fixed_point(lambda s: (s[1] > 1e-12) & (s[2] < 200)),
@@ -170,20 +226,30 @@ def test_a_step_of_steps_that_do_not_shrink_with_h():
         modified_field(capped, 0.014, 2)(y)
 
 
-def test_what_has_no_series_is_an_error_and_never_zero_drift():
-    y = jnp.array([1.5])
+def bisection(h, y):
+    """Implicit Euler by halving a bracket: piecewise constant in h."""
 
-    def wanders(h, y):  # stops when small, and has no fixed point: it would turn with h
-        return lax.while_loop(
-            lambda s: s[1][0] * h > 1e-12,
-            lambda s: (s[0] + h * s[1] * slope(y), s[1] * 0.999),
-            (y, jnp.abs(y)),
-        )[0]
+    def turn(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        below = middle - y - h * slope(middle) < 0
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    for step in (lambda h, y: y + jnp.sqrt(h) * slope(y), wanders):
-        with pytest.raises(ValueError, match="step must have a series in h at y"):
-            modified_terms(step, 2)(y)
-        assert not np.isfinite(np.ravel(jax.jit(modified_terms(step, 2))(y))).all()
+    return lax.fori_loop(0, 60, turn, (y - 1, y + 1))[0]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda h, y: y + jnp.sqrt(h) * slope(y),
+        bisection,
+        lambda h, y: y - jnp.sort(h * y),
+        lambda h, y: y - lax.cummax(h * y),
+    ],
+)
+def test_what_has_no_series_is_an_error_and_never_zero_drift(step):
+    with pytest.raises(ValueError, match="step must have a series in h at y"):
+        modified_terms(step, 2)(jnp.array([1.5, 0.5, 1.0]))
 
 
 def test_divergence_of_the_field_stays_data():
