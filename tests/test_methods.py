@@ -297,3 +297,38 @@ def test_bad_input_is_named(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_implicit_steps_solve_linear_equations_at_any_stiffness(dtype):
+    """One direction, at hλ from 1e-8 to 1e14 and any size of state: (1 − hλ/2)/(1 + hλ/2)."""
+    solve = jax.jit(lambda rate, y: implicit_midpoint(lambda y: -rate * y)(1.0, y))
+    for rate in (1e-8, 1.0, 1e3, 1e6, 1e10, 1e14):
+        for size in (1e-12, 1.0, 1e8):
+            got = solve(jnp.asarray(rate, dtype), jnp.asarray(size, dtype))
+            expected = size * (1 - rate / 2) / (1 + rate / 2)
+            np.testing.assert_allclose(got, expected, rtol=8 * float(jnp.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stiffest"), [("float32", 1e4), ("float64", 1e8), ("float64", 1e12)]
+)
+def test_implicit_steps_of_ill_conditioned_equations_end(dtype, stiffest):
+    """In turned axes Newton's steps end as rounding, eps times the condition number, and no less."""
+    axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
+    rates = np.array([-1.0, -10.0, -100.0, -stiffest])
+    matrix = jnp.asarray((axes * rates) @ axes.T, dtype)
+    got = implicit_midpoint(lambda y: matrix @ y)(1.0, jnp.ones(4, dtype))
+    expected = axes @ ((1 + rates / 2) / (1 - rates / 2) * (axes.T @ np.ones(4)))
+    allowed = 8 * float(jnp.finfo(dtype).eps) * stiffest
+    np.testing.assert_allclose(got, expected, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_implicit_steps_of_small_states_are_solved_to_their_own_digits(dtype):
+    """ẏ = −y²/s scales with s: from y = s, z/s solves z = 1 − (1 + z)²/4, 2√3 − 3."""
+    for size in (1e-15, 1e-6, 1.0, 1e10):
+        got = implicit_midpoint(lambda y, size=size: -(y**2) / size)(1.0, jnp.asarray(size, dtype))
+        np.testing.assert_allclose(
+            got / size, 2 * 3**0.5 - 3, rtol=64 * float(jnp.finfo(dtype).eps)
+        )
