@@ -314,7 +314,7 @@ def test_implicit_steps_solve_linear_equations_at_any_stiffness(dtype):
     ("dtype", "stiffest"), [("float32", 1e4), ("float64", 1e8), ("float64", 1e12)]
 )
 def test_implicit_steps_of_ill_conditioned_equations_end(dtype, stiffest):
-    """In turned axes Newton's steps end as rounding, eps times the condition number, and no less."""
+    """In turned axes Newton's steps end as rounding: eps times the condition number."""
     axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
     rates = np.array([-1.0, -10.0, -100.0, -stiffest])
     matrix = jnp.asarray((axes * rates) @ axes.T, dtype)
