@@ -208,7 +208,7 @@ _ = run.save("rotation", rotation)
 _ = run.save("limits", limits)
 orders.set_index("scheme").T.round(2)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: growth a step against the angle turned in it. Euler and the released Runge-Kutta steps lie above one everywhere, Heun slightly; RK4 dips below one up to 2.83; the implicit midpoint rule lies at one throughout, alternating Euler up to 2. Right: largest stable step against damping. Euler's limit is proportional to the damping; alternating Euler's and RK4's hardly depend on it."}, "figure": {"caption": "Left: the modulus of one step's multipliers on a pure rotation (lines) and the measured growth of the radius (dots). Right: the largest stable step of a damped rotation; the implicit midpoint rule, solved, has none. Where rotation dominates, alternating Euler, of order one, allows larger steps than Heun and AB2, of order two.", "name": "fig-order-stability"}}
+# %% tags=["hide-input"]
 STYLES = {
     "Euler": ("simultaneous", "-"),
     "alternating": ("alternating", "-"),
@@ -222,6 +222,8 @@ STYLES = {
     "released RK4": ("rk4", ":"),
 }
 STYLES = {name: {"color": page.COLORS[c], "ls": ls} for name, (c, ls) in STYLES.items()}
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: growth a step against the angle turned in it. Euler and the released Runge-Kutta steps lie above one everywhere, Heun slightly; RK4 dips below one up to 2.83; the implicit midpoint rule lies at one throughout, alternating Euler up to 2. Right: largest stable step against damping. Euler's limit is proportional to the damping; alternating Euler's and RK4's hardly depend on it."}, "figure": {"caption": "Left: the modulus of one step's multipliers on a pure rotation (lines) and the measured growth of the radius (dots). Right: the largest stable step of a damped rotation; the implicit midpoint rule, solved, has none. Where rotation dominates, alternating Euler, of order one, allows larger steps than Heun and AB2, of order two.", "name": "fig-order-stability"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.9))
 for name, one in rotation.groupby("scheme", sort=False):
     left.plot(one.turn, one.modulus, label=name, **STYLES[name])
@@ -834,7 +836,7 @@ def band(ax, name, column, against, *, regularised, rate=0.1, loss="non-saturati
     ax.fill_between(low.index, low, high, color=style["color"], alpha=0.13, lw=0)
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Generated points over the sixteen modes for Euler, alternating Euler, Heun and RK4. Without the regulariser they lie on one spot or a streak, far from most modes; with it they spread over the grid."}, "figure": {"caption": "A thousand samples at the end of the first seed's run, over the modes (circles). Above without the regulariser, below with it; with it Euler and RK4 took more steps than the other two.", "name": "fig-mog-samples"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated points over the sixteen modes for Euler, alternating Euler, Heun and RK4. Without the regulariser they lie on one spot or a streak, far from most modes; with it they spread over the grid."}, "figure": {"caption": "A thousand samples at the end of the first seed's run, over the modes (circles). Above without the regulariser, below with it; with it Euler and RK4 took more steps than the other two.", "name": "fig-mog-samples"}}
 picked = shown["samples"].frame
 columns = [m for m in ("Euler", "alternating", "Heun", "RK4") if m in set(picked.method)]
 fig, axes = plt.subplots(2, len(columns), figsize=(7.4, 4.1), sharex=True, sharey=True)
@@ -851,7 +853,7 @@ for ax, name in zip(axes[0], columns, strict=True):
 fig.suptitle(label, fontsize=10, x=0.99, ha="right")
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Energy distance against step. Without the regulariser all methods stay near 0.04 for some three thousand steps and then rise together beyond 0.5. With it all stay near 0.04 and fall slowly."}, "figure": {"caption": "Energy distance at step 0.1: median over seeds, and their range. Dashed: where a run counts as failed. Methods that cost more end sooner: all have the same number of gradient evaluations, but Euler and RK4 with the regulariser, which go on to 30,000 steps.", "name": "fig-mog-steps"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Energy distance against step. Without the regulariser all methods stay near 0.04 for some three thousand steps and then rise together beyond 0.5. With it all stay near 0.04 and fall slowly."}, "figure": {"caption": "Energy distance at step 0.1: median over seeds, and their range. Dashed: where a run counts as failed. Methods that cost more end sooner: all have the same number of gradient evaluations, but Euler and RK4 with the regulariser, which go on to 30,000 steps.", "name": "fig-mog-steps"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0), sharey=True)
 for ax, regularised in zip(axes, (False, True), strict=True):
     for name, _ in METHODS.values():
@@ -897,7 +899,7 @@ plt.show()
 #
 # ## Order or stability, on the mixture
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Eigenvalues times the step in the complex plane, with the stability regions of Euler, Heun and RK4. Almost all lie close to the negative real axis, some left of minus two; few have an imaginary part worth mention."}, "figure": {"caption": "The game's largest eigenvalues times 0.1 in runs of Euler and of RK4, upper half plane, and what three methods keep (inside the curves). Eigenvalues left of the frame exist.", "name": "fig-mog-eigenvalues"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Eigenvalues times the step in the complex plane, with the stability regions of Euler, Heun and RK4. Almost all lie close to the negative real axis, some left of minus two; few have an imaginary part worth mention."}, "figure": {"caption": "The game's largest eigenvalues times 0.1 in runs of Euler and of RK4, upper half plane, and what three methods keep (inside the curves). Eigenvalues left of the frame exist.", "name": "fig-mog-eigenvalues"}}
 spectrum = shown["spectra"].frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharex=True, sharey=True)
 grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-0.1, 3.2, 300)[:, None]
@@ -960,7 +962,7 @@ broken.loc[order_of].astype(int).rename(columns={False: "plain", True: "regulari
 #
 # ## What it costs
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of good samples and number of modes covered against gradient evaluations, with the regulariser. At equal evaluations Euler lies above RK4; alternating Euler leads where it was run."}, "figure": {"caption": "What a number of gradient evaluations buys, with the regulariser: median over seeds, and range. The regulariser's product counts as an evaluation.", "name": "fig-mog-cost"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Share of good samples and number of modes covered against gradient evaluations, with the regulariser. At equal evaluations Euler lies above RK4; alternating Euler leads where it was run."}, "figure": {"caption": "What a number of gradient evaluations buys, with the regulariser: median over seeds, and range. The regulariser's product counts as an evaluation.", "name": "fig-mog-cost"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.0))
 for ax, column in zip(axes, ("good", "modes"), strict=True):
     for name, _ in METHODS.values():
@@ -1001,7 +1003,7 @@ price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
 #
 # ## Other losses
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Energy distance at the end for four losses, Euler and RK4 with and without the regulariser, a dot a seed. With the Wasserstein loss RK4 lies far below Euler without the regulariser; with least squares no run is below 0.7."}, "figure": {"caption": "Energy distance at step 0.1 after RK4's number of steps with the other losses, a dot a seed. At the upper edge: how many seeds have an energy distance above 0.7, or none, since they have diverged.", "name": "fig-mog-losses"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Energy distance at the end for four losses, Euler and RK4 with and without the regulariser, a dot a seed. With the Wasserstein loss RK4 lies far below Euler without the regulariser; with least squares no run is below 0.7."}, "figure": {"caption": "Energy distance at step 0.1 after RK4's number of steps with the other losses, a dot a seed. At the upper edge: how many seeds have an energy distance above 0.7, or none, since they have diverged.", "name": "fig-mog-losses"}}
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
 names = list(dict.fromkeys(frame.loss))
 with_rk4 = frame[(frame.loss == names[-1]) & (frame.method == "RK4") & (frame.rate == 0.1)]
