@@ -411,7 +411,7 @@ def polynomial_field(
     [-3.0]
     """
     check_step_size("h", h)
-    coefficients = jnp.asarray(coefficients)
+    coefficients = _number(coefficients)
     check_inexact("coefficients", coefficients, real=True)
     if coefficients.ndim != 1 or not len(coefficients):
         raise ValueError(f"coefficients must be a vector, got shape {coefficients.shape}")

@@ -227,6 +227,16 @@ def test_a_loss_falls_down_its_field_also_for_complex_parameters(way):
     np.testing.assert_allclose(got, 2 * (target - z), rtol=1e-14)
 
 
+def test_integers_that_are_numbers_are_taken_as_such():
+    """Coefficients and z = hλ do not move: −(1 + ½·2), and the flow of (1,) is −∇E."""
+    assert flows.igr_alpha(jnp.array(2)) == -2.0
+    assert flows.series_alpha(1)(jnp.array(2)) == -2.0
+    np.testing.assert_allclose(flows.principal_alpha(jnp.array(2)), 0.5j * np.pi, atol=1e-15)
+    y = jnp.array([1.0, 3.0])
+    got = flows.polynomial_field(lambda y: jnp.sum(y**2), jnp.array([1]), 0.5)(y)
+    np.testing.assert_array_equal(got, -2 * y)
+
+
 def test_leaves_of_two_precisions_keep_each_its_own():
     y = Players(jnp.array([0.5], "float32"), jnp.array([0.25], "float64"))
     for value in (
