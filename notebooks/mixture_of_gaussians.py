@@ -881,10 +881,11 @@ plt.show()
 # five seeds after 30,000 steps, and {measured}`odegan-mog-rk4-covers:median` in the median:
 # {claim}`odegan-mog-rk4-covers`
 #
-# The order does not decide. Without the regulariser the distances after
+# The order decides little. Without the regulariser the distances after
 # {measured}`odegan-mog-order:steps` steps are {measured}`odegan-mog-order:Euler:.3g` (Euler),
 # {measured}`odegan-mog-order:Heun:.3g` (Heun) and {measured}`odegan-mog-order:RK4:.3g` (RK4), so
-# that Euler is the worst and the two others are alike: {claim}`odegan-mog-order` And all curves
+# that Euler is the worst and the two others are alike: {claim}`odegan-mog-order` (The same seeds on
+# another processor put Heun before RK4; five seeds do not tell these two apart.) And all curves
 # leave together, at the same *step*, whatever the method. Two things could do that, and these runs
 # do not tell them apart: the flow itself, which all follow, or eigenvalues that lie outside every
 # one of these methods' regions of stability, of which there are some (below). A run at a much
@@ -895,7 +896,8 @@ plt.show()
 #
 # The released RK4 ends at {measured}`ours-mog-released-like-euler:released_RK4:.3g` where Euler is
 # at {measured}`ours-mog-released-like-euler:Euler:.3g` and RK4 of the game at
-# {measured}`ours-mog-released-like-euler:RK4:.3g`: {claim}`ours-mog-released-like-euler`
+# {measured}`ours-mog-released-like-euler:RK4:.3g`: {claim}`ours-mog-released-like-euler` On another
+# processor the same seeds put it closer to Euler.
 #
 # ## Order or stability, on the mixture
 
@@ -994,8 +996,8 @@ price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
 # %% [markdown]
 # RK4 does not repay its cost. After {measured}`ours-mog-cost:evaluations` evaluations
 # {measured}`ours-mog-cost:Euler:.0%` of Euler's samples are good and
-# {measured}`ours-mog-cost:RK4:.0%` of RK4's: {claim}`ours-mog-cost` Nor does its larger step repay
-# it. With {measured}`ours-mog-large-step-no-gain:evaluations` evaluations Euler at 0.1 has
+# {measured}`ours-mog-cost:RK4:.0%` of RK4's: {claim}`ours-mog-cost` With its larger step it does as
+# well as Euler, and no better: the two cannot be told apart. With {measured}`ours-mog-large-step-no-gain:evaluations` evaluations Euler at 0.1 has
 # {measured}`ours-mog-large-step-no-gain:Euler:.1%` good samples, RK4 at 0.4
 # {measured}`ours-mog-large-step-no-gain:RK4_large:.1%`, RK4 at 0.1
 # {measured}`ours-mog-large-step-no-gain:RK4:.1%` and Euler at 0.025
