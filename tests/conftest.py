@@ -1,5 +1,7 @@
 """Identities and convergence orders are tested in float64."""
 
+import sys
+
 import jax
 import pytest
 
@@ -11,3 +13,5 @@ def _forget_compiled_programs():
     """Hundreds of compiled programs kept alive exhaust a process's memory maps."""
     yield
     jax.clear_caches()
+    if "matplotlib" in sys.modules:  # a page sets the book's style for its whole process
+        sys.modules["matplotlib"].rcdefaults()
