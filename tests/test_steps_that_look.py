@@ -285,3 +285,14 @@ def test_comparisons_without_a_clock_stay_those_of_jax():
     """`taylor.coefficients` has no small positive t: on a kink it takes JAX's slope."""
     got = taylor.coefficients(lambda t: jnp.maximum(t, 0.0), 0.0, 1)
     assert [float(x) for x in got] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", [1.0, 1e3, 1e6])
+def test_a_stiff_step_is_no_step_without_a_series(rate, dtype):
+    """−λ, −λ²/2, −λ³/3, also where h·λ is far beyond the series' radius at the h of interest."""
+    y = jnp.array([1.5, -0.25], dtype)
+    got = modified_terms(lambda h, y: y - h * rate * y, 2)(y)
+    for k, term in enumerate(got):
+        expected = -(rate ** (k + 1)) / (k + 1) * np.float64(y)
+        np.testing.assert_allclose(term, expected, rtol=64 * float(jnp.finfo(dtype).eps))
