@@ -1011,3 +1011,29 @@ def test_make_lists_its_targets_and_wants_a_notebook(book):
     assert (
         asked.returncode != 0 and "NB=<notebook> is missing; there are: demo reader" in asked.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ([("mnist", False), ("cifar10", True)], {"mnist": "11", "cifar10": "absent"}),
+        ([("mnist", False), ("cifar10", False)], {"mnist": "11", "cifar10": "22"}),
+        ([("digits", True)], {"mnist": "absent", "cifar10": "absent"}),
+    ],
+)
+def test_of_two_datasets_each_counts_for_itself(tables, expected, tmp_path, monkeypatch):
+    """One may have been fetched on the way, and the other been stood in for."""
+    monkeypatch.setattr(keys, "data_fingerprint", lambda settings: {"mnist": "11", "cifar10": "22"})
+    for number, (name, stand_in) in enumerate(tables):
+        origin = results.collect_provenance(
+            notebook="demo",
+            profile="quick",
+            parameters={},
+            commit=results.Commit("unknown", True),
+            wall_seconds=1.0,
+            dataset={"name": name, "checksum": "00", "stand_in": stand_in},
+        )
+        frame = pd.DataFrame({"x": [1.0]})
+        results.write_table(frame, tmp_path / f"table_{number}.parquet", origin)
+    key = {"settings": {}, "data": {"mnist": "absent", "cifar10": "absent"}}
+    assert run._data_of(key, tmp_path) == expected

@@ -170,11 +170,10 @@ def changed_since(root: Path, name: str) -> list[str]:
     return reasons(was, computing(root, "standard", name))
 
 
-def only_figures(root: Path, profile: str, name: str, recorded: Any) -> bool:
-    """Say whether a run with key `recorded` would stand if its figures were drawn again."""
-    now = key(root, profile, name)
-    rest = {part: value for part, value in now.items() if part != FIGURES}
-    return not reasons(recorded, rest) and bool(reasons(recorded, {FIGURES: now[FIGURES]}))
+def only_figures(recorded: Any, current: Mapping[str, Any]) -> bool:
+    """Say whether a run with key `recorded` would stand for `current`, were it drawn again."""
+    rest = {part: value for part, value in current.items() if part != FIGURES}
+    return not reasons(recorded, rest) and bool(reasons(recorded, current))
 
 
 def stamp(path: Path, why: list[str], *products: Path) -> Path:

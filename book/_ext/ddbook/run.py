@@ -88,9 +88,7 @@ def run(
             made.partial.mkdir(parents=True)
             whole = _execute(root, source, made, scratch, parameters, profile, label, log, timeout)
             seconds = round(time.monotonic() - start, 1)
-            if not _stands_in(made.partial):
-                # Data that was fetched on the way is what the run rests on.
-                key["data"] = keys.data_fingerprint(key["settings"])
+            key["data"] = _data_of(key, made.partial)
             record = {
                 "notebook": name,
                 "profile": profile,
@@ -152,10 +150,19 @@ def _when(made: places.Products) -> int | None:
         return None
 
 
-def _stands_in(folder: Path) -> bool:
-    """Say whether a run's tables rest on stand-in data: then data that came later is not theirs."""
-    tables = (results.read_table(path)[1].dataset for path in folder.glob("[!.]*.parquet"))
-    return any(dataset is not None and dataset["stand_in"] for dataset in tables)
+def _data_of(key: Mapping[str, Any], folder: Path) -> str | dict[str, str] | None:
+    """Return the part of a key that says which data a run rests on, now that it has run.
+
+    Data that was fetched on the way counts; that which came when a stand-in had been taken for it
+    does not. Of several datasets, those count that a table names.
+    """
+    before, now = key["data"], keys.data_fingerprint(key["settings"])
+    noted = (results.read_table(path)[1].dataset for path in folder.glob("[!.]*.parquet"))
+    named = {dataset["name"]: dataset["stand_in"] for dataset in noted if dataset is not None}
+    if isinstance(now, dict):
+        real = {name for name, stand_in in named.items() if not stand_in}
+        return {name: now[name] if name in real else before[name] for name in now}
+    return before if any(named.values()) else now
 
 
 @contextlib.contextmanager
@@ -312,8 +319,7 @@ def _draw_again(
         former = nbformat.read(made.notebook, as_version=4)
     except Exception:  # no finished run, or whatever nbformat meets in a broken file
         return False
-    rest = {part: value for part, value in key.items() if part != keys.FIGURES}
-    if needed is None or keys.reasons(record.get("key"), rest):
+    if needed is None or not keys.only_figures(record.get("key"), key):
         return False
     start = time.monotonic()
     whole, drawing = _notebook_of(source), _notebook_of(source)
