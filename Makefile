@@ -34,22 +34,22 @@ help: ## list these targets
 	@echo "notebooks: $(basename $(notdir $(wildcard notebooks/*.py)))"
 
 book: $(STAMP) ## run every notebook whose run is not current, build the HTML, print where it is
-	@$(BIN)/python -m ddbook.report --profile $(PROFILE) $(LIMIT) --check
+	@$(BIN)/python -m ddbook.runner.report --profile $(PROFILE) $(LIMIT) --check
 	@status=0; $(SNAKEMAKE) rules progress -- book || status=1; \
-	  $(BIN)/python -m ddbook.report --profile $(PROFILE); exit $$status
+	  $(BIN)/python -m ddbook.runner.report --profile $(PROFILE); exit $$status
 
 run: $(STAMP) ## run one notebook, NB=<name>, after those it needs; ARGS="-p key value" changes settings
-	@$(NEED_NB)$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT) --check
+	@$(NEED_NB)$(BIN)/python -m ddbook.runner.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT) --check
 ifeq ($(strip $(ARGS)),)
 	@status=0; $(SNAKEMAKE) rules progress $(if $(FORCE),--force) -- $(NB) || status=1; \
-	  $(BIN)/python -m ddbook.report --profile $(PROFILE) $(NB); exit $$status
+	  $(BIN)/python -m ddbook.runner.report --profile $(PROFILE) $(NB); exit $$status
 else
 	@$(SNAKEMAKE) rules progress -- needs_of_$(NB)
-	@$(BIN)/python -m ddbook.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
+	@$(BIN)/python -m ddbook.runner.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
 endif
 
 report: $(STAMP) ## list the runs that there are, and what was published by former code
-	@$(BIN)/python -m ddbook.report --profile $(PROFILE) $(NB)
+	@$(BIN)/python -m ddbook.runner.report --profile $(PROFILE) $(NB)
 
 plan: $(STAMP) ## say what `make book` would run, and why
 	@$(SNAKEMAKE) --dry-run -- book
@@ -67,7 +67,7 @@ format: $(STAMP) ## lay the code out, fix what ruff can fix
 	@$(BIN)/ruff format .
 
 publish: $(STAMP) ## copy the standard run's tables of NB=<name> to results/
-	@$(NEED_NB)$(BIN)/python -m ddbook.publish $(NB)
+	@$(NEED_NB)$(BIN)/python -m ddbook.runner.publish $(NB)
 
 gpu: $(STAMP) ## add JAX's NVIDIA plugin, of the locked JAX version, to the environment
 	@version=$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("jax"))') && \

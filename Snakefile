@@ -13,7 +13,7 @@
 import os
 import sys
 
-from ddbook import build, keys, places, profiles, run
+from ddbook.runner import build, keys, places, profiles, run
 
 ROOT = places.root()
 PROFILE = config.get("profile", "quick")
@@ -47,7 +47,7 @@ rule book:
     message:
         "The HTML is built"
     shell:
-        "{sys.executable:q} -m ddbook.build --profile {PROFILE}"
+        "{sys.executable:q} -m ddbook.runner.build --profile {PROFILE}"
 
 
 rule notebooks:
@@ -81,7 +81,7 @@ for name in NAMES:
             # `--resources gpu=2` says how many there are; the runner locks one for each job
             gpu=int(header.gpu and PROFILE != "quick"),
         shell:
-            "{sys.executable:q} -m ddbook.run {params.notebook:q} --profile {PROFILE} {params.more}"
+            "{sys.executable:q} -m ddbook.runner.run {params.notebook:q} --profile {PROFILE} {params.more}"
 
     # A run may be asked for by its file as well.
     rule:

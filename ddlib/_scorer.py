@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Float
 
-from ddlib.results import plain, replacing
+from ddlib.files import replacing
 
 SIZE = 32  # pixels a side
 WIDTHS = (32, 96, 128)  # channels at 16×16, 8×8 and 4×4
@@ -147,7 +147,7 @@ def write(
 
     `provenance` has at least `name`, the scorer's. The same content gives the same bytes.
     """
-    record = json.dumps(plain({"format": FORMAT, **provenance}), sort_keys=True, allow_nan=False)
+    record = json.dumps({"format": FORMAT, **provenance}, sort_keys=True, allow_nan=False)
     payload = safetensors.numpy.save(dict(sorted(weights.items())), {"ddlib": record})
     with replacing(path) as temporary:
         temporary.write_bytes(payload)

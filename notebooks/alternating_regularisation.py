@@ -21,7 +21,8 @@ profile = "quick"  # quick, standard or paper: see profiles/
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
-from ddbook import gans, page
+from ddbook import page
+from ddbook.sweeps import gans
 
 run = page.open("alternating_regularisation", profile)
 claims = run.claims

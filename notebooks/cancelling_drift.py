@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ddbook import gans, page
+from ddbook import page
+from ddbook.sweeps import gans
 
 from ddlib import regularizers as reg
 from ddlib.drift import modified_terms

@@ -24,7 +24,8 @@ profile = "quick"  # quick, standard or paper: see profiles/
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ddbook import gans, page
+from ddbook import page
+from ddbook.sweeps import gans
 
 run = page.open("gan_update_schemes", profile)
 claims = run.claims

@@ -21,7 +21,8 @@ profile = "quick"  # quick, standard or paper: see profiles/
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
-from ddbook import gans, page
+from ddbook import page
+from ddbook.sweeps import gans
 
 run = page.open("gan_variants", profile)
 claims = run.claims

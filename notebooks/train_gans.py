@@ -89,10 +89,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from ddbook import gans, page
+from ddbook import page
+from ddbook.sweeps import checkpoints, gans
 from PIL import Image
 
-from ddlib import checkpoints, data, gan, metrics
+from ddlib import data, gan, metrics
 from ddlib import regularizers as reg
 from ddlib.games import Players
 from ddlib.regularizers import DriftTerms

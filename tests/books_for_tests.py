@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ddbook import keys, places
-
-from ddlib import results
-from ddlib.claims import PROFILES
+from ddbook.runner import files, keys, places
+from ddbook.runner.places import PROFILES
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +86,7 @@ def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Pro
     made.folder.mkdir(parents=True)
     key = keys.key(root, profile, name)
     record = {"notebook": name, "profile": profile, "settings": key["settings"]}
-    results.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
+    files.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
     made.notebook.write_text("{}")
     return made
 

@@ -15,8 +15,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-
-from ddlib import claims, results
+from ddbook.page import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "_build" / "html"
@@ -165,7 +164,7 @@ def test_notebook_pages_show_where_their_numbers_come_from(name):
     assert tables
     for href in tables:
         path = (HTML / "notebooks" / href).resolve()
-        frame, provenance = results.read_table(path)
+        frame, provenance = tables.read_table(path)
         assert provenance.commit
         assert len(pd.read_csv(path.with_suffix(".csv"))) == len(frame)
 
@@ -186,7 +185,7 @@ def test_a_verdict_is_on_record_once_a_published_run_has_judged_the_claim():
     """And not before: what only the quick profile judges is judged by each build."""
     stated = claims.load(ROOT / "book" / "claims.yml")
     files = sorted((ROOT / "results").glob("*/claims.json"))
-    records = [r for file in files for r in claims.read_records(results.read_json(file))]
+    records = [r for file in files for r in claims.read_records(files.read_json(file))]
     for claim in stated.values():
         status = claims.judge(claim, records).status
         if claim.profile != "quick":

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from ddbook.sphinx_ledger import load_ledger, show_number
-from ddbook.sphinx_pages import for_the_page
+from ddbook.runner import files, tables
+from ddbook.runner.origin import Provenance
+from ddbook.sphinx.ledger import load_ledger, show_number
+from ddbook.sphinx.pages import for_the_page
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
-
-from ddlib import results
 
 SOURCE = """# %% [markdown]
 # # Two players
@@ -209,16 +209,14 @@ def test_hide_tags_of_the_author_stay():
 
 
 def test_downloads_lie_beside_the_pages(book):
-    origin = results.Provenance(
-        "games", "quick", {}, [0], "abc", False, {}, "cpu", None, 1.0, results.now()
-    )
+    origin = Provenance("games", "quick", {}, [0], "abc", False, {}, "cpu", None, 1.0, files.now())
     frame = pd.DataFrame({"h": [0.1, 0.2], "error": [1e-3, 8e-3]})
-    results.write_table(frame, book.root / "runs/quick/games/errors.parquet", origin)
-    results.write_table(frame, book.root / "results/games/errors.parquet", origin)
+    tables.write_table(frame, book.root / "runs/quick/games/errors.parquet", origin)
+    tables.write_table(frame, book.root / "results/games/errors.parquet", origin)
     book.build()
     out = book.root / "_build/html"
     for label in ("quick", "published"):
-        copy, provenance = results.read_table(out / f"tables/{label}/games/errors.parquet")
+        copy, provenance = tables.read_table(out / f"tables/{label}/games/errors.parquet")
         assert provenance == origin
         pd.testing.assert_frame_equal(copy, frame)
         pd.testing.assert_frame_equal(pd.read_csv(out / f"tables/{label}/games/errors.csv"), frame)

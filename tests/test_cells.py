@@ -5,9 +5,8 @@ import json
 import nbformat
 import pytest
 from books_for_tests import SOURCE, finish, make_book
-from ddbook import cells, keys, places, run, sphinx_pages
-
-from ddlib import results
+from ddbook.runner import cells, files, keys, places, run
+from ddbook.sphinx import pages
 
 HEAD = SOURCE[: SOURCE.index("# %%\nimport os")]
 COMPUTES = """\
@@ -79,7 +78,7 @@ def test_words_make_nothing_stale(name, profile, book):
     rewrite(book, WORDS[name])
     assert keys.stale(book, profile, "demo") == []
     # one that is asked for all the same runs as a whole
-    recorded = results.read_json(made.record)["key"]
+    recorded = files.read_json(made.record)["key"]
     assert not keys.only_figures(recorded, keys.key(book, profile, "demo"))
 
 
@@ -89,7 +88,7 @@ def test_a_figure_makes_a_run_be_drawn_again_and_nothing_published_stale(name, b
     publish_record(book)
     rewrite(book, FIGURES[name])
     assert keys.stale(book, "standard", "demo") == ["figures: cells"]
-    recorded = results.read_json(places.products(book, "standard", "demo").record)["key"]
+    recorded = files.read_json(places.products(book, "standard", "demo").record)["key"]
     assert keys.only_figures(recorded, keys.key(book, "standard", "demo"))
     assert keys.changed_since(book, "demo") == []
 
@@ -100,7 +99,7 @@ def test_what_computes_makes_a_run_stale_and_what_is_published_too(name, book):
     publish_record(book)
     rewrite(book, COMPUTING[name])
     assert keys.stale(book, "standard", "demo") == ["code changed"]
-    recorded = results.read_json(places.products(book, "standard", "demo").record)["key"]
+    recorded = files.read_json(places.products(book, "standard", "demo").record)["key"]
     assert not keys.only_figures(recorded, keys.key(book, "standard", "demo"))
     assert keys.changed_since(book, "demo") == ["code changed"]
 
@@ -115,17 +114,17 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     """With kernels: the computing cell's output stays, the figure is new, tables are untouched."""
     made = places.products(book, "quick", "demo")
     run.run("demo", root=book)
-    table, before = made.folder / "curve.parquet", results.read_json(made.record)
+    table, before = made.folder / "curve.parquet", files.read_json(made.record)
     when, bytes_before = table.stat().st_mtime_ns, table.read_bytes()
     rewrite(book, ('print("drawn with a tick at", 1)', 'print("drawn with a tick at", 2)'))
     run.run("demo", root=book)
     assert "figures drawn again" in capfd.readouterr().err
     assert (table.stat().st_mtime_ns, table.read_bytes()) == (when, bytes_before)
-    after = results.read_json(made.record)
+    after = files.read_json(made.record)
     assert after["finished"] == before["finished"]
     assert keys.stale(book, "quick", "demo") == []
     text = (book / "notebooks" / "demo.py").read_text()
-    page = sphinx_pages.usable_run(made, text, "demo", "quick")
+    page = pages.usable_run(made, text, "demo", "quick")
     said = [
         output.text for cell in page.cells for output in cell.get("outputs", []) if "text" in output
     ]
@@ -138,7 +137,7 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     # prose and captions are the source's, whatever the run's were
     rewrite(book, WORDS["prose"], WORDS["alternative text"])
     text = (book / "notebooks" / "demo.py").read_text()
-    page = sphinx_pages.usable_run(made, text, "demo", "quick")
+    page = pages.usable_run(made, text, "demo", "quick")
     assert any("one sees why" in cell.source for cell in page.cells)
     assert page.cells[-1].metadata.mystnb.image.alt == "A curve that rises."
 
@@ -211,9 +210,9 @@ def test_cells_are_read_as_jupytext_reads_them():
 def test_a_page_of_other_code_is_not_shown(book):
     made = finish(book)
     text = (book / "notebooks" / "demo.py").read_text()
-    nbformat.write(sphinx_pages._read_source(text), made.notebook)
-    assert sphinx_pages.usable_run(made, text, "demo", "quick").cells
+    nbformat.write(pages._read_source(text), made.notebook)
+    assert pages.usable_run(made, text, "demo", "quick").cells
     for old, new in [COMPUTING["a constant"], FIGURES["a tick"]]:
-        with pytest.raises(sphinx_pages.Unusable, match="not of the source as it is now"):
-            sphinx_pages.usable_run(made, text.replace(old, new), "demo", "quick")
+        with pytest.raises(pages.Unusable, match="not of the source as it is now"):
+            pages.usable_run(made, text.replace(old, new), "demo", "quick")
     assert json.loads(made.record.read_text())["key"]["code"]

@@ -14,9 +14,9 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from ddbook.sweeps.checkpoints import restore, resume, save
 
 from ddlib import gan
-from ddlib.checkpoints import restore, resume, save
 from ddlib.games import Players
 
 CONFIG = {"rates": {"phi": 0.1, "theta": 0.2}, "seeds": (0, 1), "data": "digits", "limit": None}
@@ -392,7 +392,7 @@ def test_what_is_no_number_is_refused(tmp_path, bad):
 def test_a_checkpoint_that_lacks_an_array_is_no_checkpoint(tmp_path, monkeypatch):
     """The start's own numbers must not stand in for it."""
     monkeypatch.setattr(
-        "ddlib.checkpoints.ocp.args.StandardSave",
+        "ddbook.sweeps.checkpoints.ocp.args.StandardSave",
         lambda arrays, real=ocp.args.StandardSave: real({"step": arrays["step"]}),
     )
     save(tmp_path, Bare(jnp.ones(2), jnp.array(1)), {})
@@ -417,7 +417,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 import numpy as np
-from ddlib.checkpoints import resume
+from ddbook.sweeps.checkpoints import resume
 class State(NamedTuple):
     x: Any
     step: Any

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-
-from ddlib import claims
+from ddbook.page import claims
 
 ROOT = Path(__file__).parents[1]
 ENTRY = {

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ddbook.sweeps.checkpoints import restore, save
 
 from ddlib import gan, metrics, nets, sngan
-from ddlib.checkpoints import restore, save
 from ddlib.data import channel_statistics, normalise
 from ddlib.games import Players
 from ddlib.regularizers import cancel_interaction, sga

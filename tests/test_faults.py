@@ -20,9 +20,8 @@ import nbformat
 import pytest
 import snakemake_logger_plugin_ddbook as logger
 from books_for_tests import ROOT, batch, finish, in_book, is_running, make_book, wait_for
-from ddbook import keys, places, report, run
-
-from ddlib import results
+from ddbook.runner import files, keys, places, report, run, tables
+from ddbook.runner.origin import Commit, collect_provenance
 
 PLAIN = """\
 # ---
@@ -411,11 +410,11 @@ def test_a_run_on_a_stand_in_is_not_taken_for_one_on_data_that_came_meanwhile(wo
     import pandas as pd
 
     world.book("pass")
-    origin = results.collect_provenance(
+    origin = collect_provenance(
         notebook="demo",
         profile="quick",
         parameters={},
-        commit=results.Commit("unknown", True),
+        commit=Commit("unknown", True),
         wall_seconds=1.0,
         dataset={"name": "digits", "checksum": "00", "stand_in": True},
     )
@@ -423,13 +422,13 @@ def test_a_run_on_a_stand_in_is_not_taken_for_one_on_data_that_came_meanwhile(wo
     monkeypatch.setattr(keys, "data_fingerprint", lambda _: next(found))
 
     def execute(_root, _source, made, scratch, *_):
-        results.write_table(pd.DataFrame({"x": [1]}), made.partial / "t.parquet", origin)
+        tables.write_table(pd.DataFrame({"x": [1]}), made.partial / "t.parquet", origin)
         (scratch / "notebook.ipynb").write_text("{}")
         return scratch / "notebook.ipynb"
 
     monkeypatch.setattr(run, "_execute", execute)
     run.run("demo", root=world.root)
-    assert results.read_json(world.made.record)["key"]["data"] == "absent"
+    assert files.read_json(world.made.record)["key"]["data"] == "absent"
 
 
 # ------------------------------------------------------------------ what Snakemake itself finds
@@ -453,9 +452,9 @@ def test_a_reason_with_braces_is_no_wildcard(world):
     world.book("pass")
     batch(world.root)
     made = finish(world.root)
-    record = results.read_json(made.record)
+    record = files.read_json(made.record)
     record["key"]["settings"]["mode"] = "{x}"
-    results.write_json(record, made.record)
+    files.write_json(record, made.record)
     done = in_book(world.root, *SNAKEMAKE, "--dry-run", "demo")
     assert done.returncode == 0, done.stderr
     assert "Job " in done.stderr  # the plan is shown as Snakemake has it
@@ -494,7 +493,7 @@ print("η")"""
     done = subprocess.run(command, cwd=world.root, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"demo (quick): done in " in done.stderr and b"done\n" in done.stdout
-    frame, origin = results.read_table(world.made.folder / "curve.parquet")
+    frame, origin = tables.read_table(world.made.folder / "curve.parquet")
     assert list(frame) == ["η", "seed"] and (origin.commit, origin.dirty) == ("unknown", True)
     assert keys.stale(world.root, "quick", "demo") == []
 

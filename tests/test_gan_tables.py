@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from ddbook import gans
+from ddbook.sweeps import gans
 from PIL import Image
 
 mpl.use("Agg")

@@ -19,8 +19,8 @@ import jupytext
 import numpy as np
 import pytest
 import yaml
-from ddbook import profiles
-from ddbook import run as runner
+from ddbook.runner import profiles
+from ddbook.runner import run as runner
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
@@ -188,7 +188,7 @@ def inline() -> Iterator[tuple[str, str]]:
     for name in [*PAGES, *NOTEBOOKS]:
         for code in inline_code(prose(name)):
             if code.startswith("-p ") and name in NOTEBOOKS:
-                yield name, f"python -m ddbook.run {name} {code}"
+                yield name, f"python -m ddbook.runner.run {name} {code}"
             elif code.startswith("make ") and "<" not in code:
                 yield name, code
     for guide in GUIDES:
@@ -211,7 +211,7 @@ def test_a_command_in_the_text_is_one_that_works(where, command, tmp_path):
         "make run NB=dirac_gan PROFIL=standard",
         "make boook",
         "PROFILE=standard make boook",
-        "python -m ddbook.run dirac_gan -p num_steps many",
+        "python -m ddbook.runner.run dirac_gan -p num_steps many",
         "snakemake --config profile=paper -- notebook",
         "pip install ddlib",
     ],

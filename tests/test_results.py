@@ -16,9 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ddbook.runner import files, tables
+from ddbook.runner.origin import Commit, collect_provenance, commit_of
+from ddbook.sweeps.store import Store
 
-from ddlib import results
-from ddlib.results import Commit, collect_provenance
+from ddlib.files import replacing
 
 FRAME = pd.DataFrame(
     {
@@ -46,8 +48,8 @@ def origin(**changes):
 def test_a_table_and_its_provenance_come_back(tmp_path):
     path = tmp_path / "deep" / "table.parquet"
     written = origin()
-    results.write_table(FRAME, path, written)
-    frame, read = results.read_table(path)
+    tables.write_table(FRAME, path, written)
+    frame, read = tables.read_table(path)
     pd.testing.assert_frame_equal(frame, FRAME)
     assert read == written
     assert read.parameters == {"rates": [0.1, 1]} and read.seeds == [0, 1, 2]
@@ -56,13 +58,13 @@ def test_a_table_and_its_provenance_come_back(tmp_path):
 
 def test_row_numbers_are_no_index_worth_keeping(tmp_path):
     path = tmp_path / "table.parquet"
-    results.write_table(FRAME[FRAME.seed != 1], path, origin())
-    assert results.read_table(path)[0].index.tolist() == [0, 1]
+    tables.write_table(FRAME[FRAME.seed != 1], path, origin())
+    assert tables.read_table(path)[0].index.tolist() == [0, 1]
 
 
 def test_provenance_is_in_the_file_itself(tmp_path):
     path = tmp_path / "table.parquet"
-    results.write_table(FRAME, path, origin())
+    tables.write_table(FRAME, path, origin())
     assert json.loads(pq.read_schema(path).metadata[b"ddlib"])["notebook"] == "demo"
 
 
@@ -77,28 +79,28 @@ def test_provenance_is_in_the_file_itself(tmp_path):
 )
 def test_a_frame_that_would_lose_something_is_refused(frame, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        results.write_table(frame, tmp_path / "table.parquet", origin())
+        tables.write_table(frame, tmp_path / "table.parquet", origin())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_a_foreign_and_a_cut_table_are_told_apart(tmp_path):
     path = tmp_path / "table.parquet"
     with pytest.raises(FileNotFoundError, match=r"table\.parquet"):
-        results.read_table(path)
+        tables.read_table(path)
     pq.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(ValueError, match=r"not a table of ours.*run its notebook again"):
-        results.read_table(path)
-    results.write_table(FRAME, path, origin())
+        tables.read_table(path)
+    tables.write_table(FRAME, path, origin())
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="not a table of ours"):
-        results.read_table(path)
+        tables.read_table(path)
 
 
 def test_a_flipped_bit_anywhere_in_a_table_is_found(tmp_path):
     """In a number, a name or what it says of itself: refused, or it made no difference."""
     path = tmp_path / "table.parquet"
     written = origin()
-    results.write_table(FRAME, path, written)
+    tables.write_table(FRAME, path, written)
     whole = path.read_bytes()
     refused = 0
     for at in range(0, len(whole), 31):
@@ -106,7 +108,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_found(tmp_path):
         damaged[at] ^= 1 << (at % 8)
         path.write_bytes(damaged)
         try:
-            frame, read = results.read_table(path)
+            frame, read = tables.read_table(path)
         except ValueError as error:
             assert "run its notebook again" in str(error) and "\n" not in str(error)
             refused += 1
@@ -118,11 +120,11 @@ def test_a_flipped_bit_anywhere_in_a_table_is_found(tmp_path):
 
 def test_a_table_of_old_has_no_checksum_and_is_read(tmp_path):
     path = tmp_path / "table.parquet"
-    results.write_table(FRAME, path, origin())
+    tables.write_table(FRAME, path, origin())
     table = pq.read_table(path)
     old = {key: value for key, value in table.schema.metadata.items() if key != b"ddlib.sha256"}
     pq.write_table(table.replace_schema_metadata(old), path)
-    pd.testing.assert_frame_equal(results.read_table(path)[0], FRAME)
+    pd.testing.assert_frame_equal(tables.read_table(path)[0], FRAME)
 
 
 LOCALES = {
@@ -149,14 +151,15 @@ def test_tables_are_written_and_read_in_any_locale_below_any_letter(locale, lati
     folder.mkdir()
     code = """
 import sys, pandas as pd
-from ddlib import results
-o = results.collect_provenance(notebook="\\u03b7", profile="quick", parameters={},
-    commit=results.commit_of(sys.argv[1]), wall_seconds=1.0)
-results.write_json({"\\u03b7": 1}, sys.argv[1] + "/x.json")
-results.write_table(pd.DataFrame({"\\u03b7": [1]}), sys.argv[1] + "/x.parquet", o)
-frame, read = results.read_table(sys.argv[1] + "/x.parquet")
+from ddbook.runner import files, tables
+from ddbook.runner.origin import collect_provenance, commit_of
+o = collect_provenance(notebook="\\u03b7", profile="quick", parameters={},
+    commit=commit_of(sys.argv[1]), wall_seconds=1.0)
+files.write_json({"\\u03b7": 1}, sys.argv[1] + "/x.json")
+tables.write_table(pd.DataFrame({"\\u03b7": [1]}), sys.argv[1] + "/x.parquet", o)
+frame, read = tables.read_table(sys.argv[1] + "/x.parquet")
 assert read == o and list(frame) == ["\\u03b7"]
-assert results.read_json(sys.argv[1] + "/x.json") == {"\\u03b7": 1}
+assert files.read_json(sys.argv[1] + "/x.json") == {"\\u03b7": 1}
 """
     environment = {**os.environ, "LOCPATH": str(latin1), **LOCALES[locale]}
     command = [sys.executable, "-c", code, str(folder)]
@@ -167,7 +170,7 @@ assert results.read_json(sys.argv[1] + "/x.json") == {"\\u03b7": 1}
 
 def test_json_has_no_infinities_and_floats_read_them(tmp_path):
     path = tmp_path / "x.json"
-    results.write_json({"a": [math.inf, -math.inf, math.nan, 0.5]}, path)
+    files.write_json({"a": [math.inf, -math.inf, math.nan, 0.5]}, path)
     read = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert [float(x) for x in read["a"]] == pytest.approx(
         [math.inf, -math.inf, math.nan, 0.5], nan_ok=True
@@ -178,7 +181,7 @@ def test_cut_json_is_named(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"a": ')
     with pytest.raises(ValueError, match=r"x\.json is not JSON"):
-        results.read_json(path)
+        files.read_json(path)
 
 
 @pytest.mark.parametrize(
@@ -192,27 +195,27 @@ def test_cut_json_is_named(tmp_path):
     ],
 )
 def test_scalars_of_arrays_become_plain(value, expected):
-    plain = results.plain(value)
+    plain = files.plain(value)
     assert plain == expected and type(plain) is type(expected)
 
 
 @pytest.mark.parametrize("value", [object(), 1j, {"a": {1, 2}}])
 def test_what_cannot_be_recorded_is_refused(value):
     with pytest.raises(ValueError, match="cannot be recorded"):
-        results.plain(value)
+        files.plain(value)
 
 
 def test_a_write_that_fails_leaves_the_former_file(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("former")
-    with pytest.raises(RuntimeError), results.replacing(path) as temporary:
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"] and path.read_text() == "former"
 
 
 def _write_slowly(path):
-    with results.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("half")
         time.sleep(60)
 
@@ -255,15 +258,15 @@ def repository(tmp_path, monkeypatch):
 
 def test_the_commit_and_whether_the_tree_differs(repository):
     head = git(repository, "rev-parse", "HEAD")
-    assert results.commit_of(repository) == Commit(head, False)
+    assert commit_of(repository) == Commit(head, False)
     (repository / "x.log").write_text("2")
-    assert results.commit_of(repository) == Commit(head, False)
+    assert commit_of(repository) == Commit(head, False)
     (repository / "results").mkdir()
     (repository / "results" / "new").write_text("2")
-    assert results.commit_of(repository, ignore=["results"]) == Commit(head, False)
-    assert results.commit_of(repository) == Commit(head, True)
+    assert commit_of(repository, ignore=["results"]) == Commit(head, False)
+    assert commit_of(repository) == Commit(head, True)
     (repository / "a").write_text("2")
-    assert results.commit_of(repository, ignore=["results"]) == Commit(head, True)
+    assert commit_of(repository, ignore=["results"]) == Commit(head, True)
 
 
 def test_a_repository_around_a_folder_is_not_its_own(repository):
@@ -276,7 +279,7 @@ def test_a_repository_around_a_folder_is_not_its_own(repository):
     git(repository, "add", "plain")
     git(repository, "commit", "-m", "b")
     for name in ("unpacked", "plain"):
-        assert results.commit_of(repository / name) == Commit("unknown", True), name
+        assert commit_of(repository / name) == Commit("unknown", True), name
 
 
 @pytest.mark.parametrize("how", ["no repository", "no commit", "bare", "not a folder", "nothing"])
@@ -291,7 +294,7 @@ def test_where_git_cannot_tell_the_commit_is_unknown(how, tmp_path, monkeypatch)
         git(root, "init")
     if how == "bare":
         git(root, "init", "--bare")
-    assert results.commit_of(root) == Commit("unknown", True)
+    assert commit_of(root) == Commit("unknown", True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
@@ -299,12 +302,12 @@ def test_a_repository_that_git_does_not_trust_is_unknown(repository, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))  # without a safe.directory of this machine
     for path in (repository, repository / ".git"):
         os.chown(path, 12345, 12345)
-    assert results.commit_of(repository) == Commit("unknown", True)
+    assert commit_of(repository) == Commit("unknown", True)
 
 
 def test_without_git_the_commit_is_unknown(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
-    assert results.commit_of(repository) == Commit("unknown", True)
+    assert commit_of(repository) == Commit("unknown", True)
 
 
 def test_variables_of_git_name_no_other_repository(repository, tmp_path, monkeypatch):
@@ -324,14 +327,14 @@ def test_variables_of_git_name_no_other_repository(repository, tmp_path, monkeyp
         "GIT_OBJECT_DIRECTORY": other / ".git" / "objects",
     }.items():
         monkeypatch.setenv(name, str(value))
-    assert results.commit_of(repository) == Commit(head, False)
+    assert commit_of(repository) == Commit(head, False)
     (repository / "a").write_text("2")
-    assert results.commit_of(repository) == Commit(head, True)
+    assert commit_of(repository) == Commit(head, True)
 
 
 @pytest.mark.parametrize("how", ["status", "exclude", "excludesFile", "assume", "skip"])
 def test_settings_of_git_hide_no_change(how, repository, tmp_path):
-    assert not results.commit_of(repository).dirty
+    assert not commit_of(repository).dirty
     changed = repository / ("a" if how in ("assume", "skip") else "module.py")
     if how == "status":
         git(repository, "config", "status.showUntrackedFiles", "no")
@@ -347,7 +350,7 @@ def test_settings_of_git_hide_no_change(how, repository, tmp_path):
         git(repository, "update-index", "--skip-worktree", "a")
     changed.write_text("x = 1")
     assert git(repository, "status", "--porcelain") == ""  # hidden, for whoever asks plainly
-    assert results.commit_of(repository).dirty
+    assert commit_of(repository).dirty
 
 
 def test_a_linked_worktree_and_a_link_to_a_checkout_are_checkouts(repository, tmp_path):
@@ -355,18 +358,16 @@ def test_a_linked_worktree_and_a_link_to_a_checkout_are_checkouts(repository, tm
     git(repository, "worktree", "add", str(tmp_path / "linked"))
     (tmp_path / "link").symlink_to(repository)
     for place in ("linked", "link"):
-        assert results.commit_of(tmp_path / place) == Commit(head, False), place
+        assert commit_of(tmp_path / place) == Commit(head, False), place
 
 
 def test_a_store_finds_a_run_by_all_that_it_depends_on(tmp_path):
-    store = results.Store(tmp_path / "new")
+    store = Store(tmp_path / "new")
     key = {"rates": (0.1, np.float64(0.2)), "seed": jnp.array(3), "method": "Heun’s"}
     assert store.get(key) is None
     store.put(key, {"loss": [1.0, math.inf], "last": np.float32(0.5), "name": None})
     # another process, another order, plain numbers
-    found = results.Store(tmp_path / "new").get(
-        {"method": "Heun’s", "seed": 3, "rates": [0.1, 0.2]}
-    )
+    found = Store(tmp_path / "new").get({"method": "Heun’s", "seed": 3, "rates": [0.1, 0.2]})
     assert found == {"loss": [1.0, "inf"], "last": 0.5, "name": None}
     for other in ({**key, "seed": 4}, {**key, "more": 1}, {k: key[k] for k in ("seed", "rates")}):
         assert store.get(other) is None
@@ -376,7 +377,7 @@ def test_a_store_finds_a_run_by_all_that_it_depends_on(tmp_path):
 
 
 def test_a_finished_run_leaves_no_scratch(tmp_path):
-    store = results.Store(tmp_path)
+    store = Store(tmp_path)
     for seed in (0, 1):
         store.scratch({"seed": seed}).mkdir(parents=True)
         (store.scratch({"seed": seed}) / "checkpoint").write_text("1")
@@ -386,7 +387,7 @@ def test_a_finished_run_leaves_no_scratch(tmp_path):
 
 
 def test_a_half_written_run_is_none(tmp_path):
-    store = results.Store(tmp_path)
+    store = Store(tmp_path)
     with pytest.raises(ValueError, match="object cannot be recorded"):
         store.put({"seed": 0}, {"loss": object()})
     assert store.get({"seed": 0}) is None
@@ -395,7 +396,7 @@ def test_a_half_written_run_is_none(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"value": '])
 def test_a_damaged_run_of_a_store_is_named(content, tmp_path):
-    store = results.Store(tmp_path)
+    store = Store(tmp_path)
     store.put({"seed": 0}, {"loss": 1.0})
     (path,) = tmp_path.iterdir()
     path.write_text(content)

@@ -30,10 +30,22 @@ from books_for_tests import (
     stamps,
     wait_for,
 )
-from ddbook import build, cells, keys, page, places, profiles, publish, report, run
-
-from ddlib import results
-from ddlib.claims import PROFILES
+from ddbook import page
+from ddbook.runner import (
+    build,
+    cells,
+    files,
+    keys,
+    places,
+    profiles,
+    publish,
+    report,
+    run,
+    tables,
+    yaml_text,
+)
+from ddbook.runner.origin import Commit, collect_provenance
+from ddbook.runner.places import PROFILES
 
 
 @pytest.fixture
@@ -173,7 +185,7 @@ def test_a_bad_profile_is_named(content, message, book):
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "+1e-3", "0.1e-2", ".1e-2", "1.e-3"])
 def test_exponents_are_numbers(text):
-    assert profiles.load_yaml(f"h: {text}") == {"h": 0.001}
+    assert yaml_text.load_yaml(f"h: {text}") == {"h": 0.001}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +194,7 @@ def test_exponents_are_numbers(text):
     " << = inf nan".split(),
 )
 def test_what_means_no_number_and_no_boolean_to_everybody_is_text(text):
-    assert profiles.load_yaml(f"h: {text}") == {"h": text}
+    assert yaml_text.load_yaml(f"h: {text}") == {"h": text}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +214,7 @@ def test_what_means_no_number_and_no_boolean_to_everybody_is_text(text):
     ],
 )
 def test_numbers_are_decimal_whatever_yaml_s_versions_say(text, value):
-    read = profiles.load_yaml(f"[{text}]")[0]
+    read = yaml_text.load_yaml(f"[{text}]")[0]
     assert read == value and type(read) is type(value)
 
 
@@ -222,7 +234,7 @@ def test_numbers_are_decimal_whatever_yaml_s_versions_say(text, value):
 )
 def test_yaml_that_would_be_misread_is_refused_in_one_line(text, message):
     with pytest.raises(ValueError) as caught:
-        profiles.load_yaml(text)
+        yaml_text.load_yaml(text)
     said = str(caught.value)
     assert said.startswith("not YAML: ") and message in said and "\n" not in said
 
@@ -543,7 +555,7 @@ def test_a_page_opened_by_hand_writes_in_place_and_is_no_finished_run(book):
     assert (made.folder / "curve.parquet").is_file()
     for _ in range(2):  # a cell is run again
         opened.claims.record("demo-holds", True, {"loss": 1.0})
-    assert len(results.read_json(made.claims)["records"]) == 1
+    assert len(files.read_json(made.claims)["records"]) == 1
     pd.testing.assert_frame_equal(page.open("reader", "quick").load("curve", "demo").frame, frame)
 
 
@@ -779,9 +791,9 @@ def test_a_finished_run_is_in_place_and_nothing_else_is(done):
     assert not made.failed.exists() and not made.partial.exists()
     left = [p for p in (done.root / "runs" / ".partial").rglob("*") if p.is_file()]
     assert [path.name for path in left] == ["demo.lock"]
-    frame, provenance = results.read_table(made.folder / "curve.parquet")
+    frame, provenance = tables.read_table(made.folder / "curve.parquet")
     assert len(frame) == 3 and provenance.seeds == [0, 1, 2] and provenance.profile == "quick"
-    record = results.read_json(made.record)
+    record = files.read_json(made.record)
     assert record["settings"] == SECTION and record["seconds"] > 0
 
 
@@ -929,7 +941,7 @@ def test_only_a_current_small_run_on_real_data_is_published(book, monkeypatch):
 def finish_again(book: Path, made: places.Products) -> None:
     """Write the record anew, which `page.open` by hand took away."""
     key = keys.key(book, "standard", "demo")
-    results.write_json({"key": key, "seconds": 1.0}, made.record)
+    files.write_json({"key": key, "seconds": 1.0}, made.record)
 
 
 def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch, capsys):
@@ -953,9 +965,7 @@ def test_a_html_build_that_failed_is_made_from_nothing(book, monkeypatch, capsys
     assert build.build(book, "standard") == 0
     log = "html.log"
     assert calls == [([log], "quick"), ([log], "standard"), (["html", log], "standard")]
-    assert (
-        keys.reasons(results.read_json(build.record(book)), keys.page_key(book, "standard")) == []
-    )
+    assert keys.reasons(files.read_json(build.record(book)), keys.page_key(book, "standard")) == []
 
 
 def test_the_html_is_built_once_when_two_ask_at_once(book, monkeypatch, capsys):
@@ -1025,15 +1035,15 @@ def test_of_two_datasets_each_counts_for_itself(tables, expected, tmp_path, monk
     """One may have been fetched on the way, and the other been stood in for."""
     monkeypatch.setattr(keys, "data_fingerprint", lambda settings: {"mnist": "11", "cifar10": "22"})
     for number, (name, stand_in) in enumerate(tables):
-        origin = results.collect_provenance(
+        origin = collect_provenance(
             notebook="demo",
             profile="quick",
             parameters={},
-            commit=results.Commit("unknown", True),
+            commit=Commit("unknown", True),
             wall_seconds=1.0,
             dataset={"name": name, "checksum": "00", "stand_in": stand_in},
         )
         frame = pd.DataFrame({"x": [1.0]})
-        results.write_table(frame, tmp_path / f"table_{number}.parquet", origin)
+        tables.write_table(frame, tmp_path / f"table_{number}.parquet", origin)
     key = {"settings": {}, "data": {"mnist": "absent", "cifar10": "absent"}}
     assert run._data_of(key, tmp_path) == expected

@@ -1,13 +1,20 @@
 """The book's own code: what notebooks import (`ddbook.page`) and the Sphinx extension.
 
 Nothing heavy is imported here: a notebook that does `from ddbook import page` must not pay for
-Sphinx, and Sphinx must not pay for JAX. The extension's parts:
+Sphinx, and Sphinx must not pay for JAX. The rooms, each resting on those before it:
 
-- `sphinx_pages`: a page is `notebooks/x.py`, shown as its finished run `runs/<profile>/x.ipynb`;
+- `runner`: where things lie, what a run is and rests on, how it is made, listed, published, built
+- `page`: what a notebook opens with: settings, data, tables, cards, colours, claims
+- `sweeps`: many runs of one training, kept one by one, and the ways to look at them
+- `sphinx`: the extension
+
+The extension's parts:
+
+- `sphinx.pages`: a page is `notebooks/x.py`, shown as its finished run `runs/<profile>/x.ipynb`;
   downloads of the notebook and of its tables
-- `sphinx_ledger`: the roles `{claim}` and `{measured}`, the ledger page
-- `sphinx_figures`: a figure of a run on another page
-- `sphinx_offline`: MathJax beside the pages, nothing fetched from another host
+- `sphinx.ledger`: the roles `{claim}` and `{measured}`, the ledger page
+- `sphinx.figures`: a figure of a run on another page
+- `sphinx.offline`: MathJax beside the pages, nothing fetched from another host
 """
 
 from __future__ import annotations
@@ -36,10 +43,10 @@ def read(text: str) -> NotebookNode:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    from ddbook import sphinx_figures, sphinx_ledger, sphinx_offline, sphinx_pages
+    from ddbook.sphinx import figures, ledger, offline, pages
 
-    sphinx_pages.setup(app)
-    sphinx_ledger.setup(app)
-    sphinx_figures.setup(app)
-    sphinx_offline.setup(app)
+    pages.setup(app)
+    ledger.setup(app)
+    figures.setup(app)
+    offline.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

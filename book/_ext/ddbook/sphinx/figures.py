@@ -16,7 +16,7 @@ from docutils.statemachine import StringList
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from ddbook import places
+from ddbook.runner import places
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -26,12 +26,15 @@ from typing import Any, NamedTuple
 
 def root() -> Path:
     """Return the repository's root: where this file lies, unless the runner says another."""
-    return Path(os.environ.get("DDBOOK_ROOT") or Path(__file__).resolve().parents[3])
+    return Path(os.environ.get("DDBOOK_ROOT") or Path(__file__).resolve().parents[4])
 
 
 def sources(root: Path) -> dict[str, Path]:
     """Return the notebooks' sources by name."""
     return {path.stem: path for path in sorted((root / "notebooks").glob("[a-z]*.py"))}
+
+
+PROFILES = ("quick", "standard", "paper")  # by scale: a larger one may judge what a smaller one may
 
 
 class Products(NamedTuple):

@@ -2,8 +2,8 @@
 
 What was claimed stands in `book/claims.yml`; what was measured in the `claims.json` that each
 notebook leaves beside its tables, both in `runs/<profile>/` (this build) and in `results/`
-(published). `ddlib.claims` judges; this module only shows, and warns when a verdict is not the one
-on record or when no notebook measured a claim, so that `-W` fails the build.
+(published). `ddbook.page.claims` judges; this module only shows, and warns when a verdict is not
+the one on record or when no notebook measured a claim, so that `-W` fails the build.
 
 In prose:
 
@@ -37,9 +37,10 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from ddbook.sphinx_pages import notebook_page
-from ddlib import claims as ddclaims
-from ddlib import results
+from ddbook.page import claims as ddclaims
+from ddbook.runner import files
+from ddbook.runner.places import PROFILES
+from ddbook.sphinx.pages import notebook_page
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -97,7 +98,7 @@ class Ledger:
             f"claim {claim_id!r} is recorded in {path} but not stated in claims.yml"
             for claim_id, path in self.unknown
         ]
-        scale = ddclaims.PROFILES.index
+        scale = PROFILES.index
         for claim_id, claim in self.claims.items():
             # what only a larger profile may judge can wait for it: the ledger says so
             due = claim.verdict != "pending" and scale(claim.profile) <= scale(self.profile)
@@ -124,7 +125,7 @@ def load_ledger(root: Path, profile: str, claims_file: str = "book/claims.yml") 
     for origin, folder in (("build", root / "runs" / profile), ("published", root / "results")):
         for file in sorted(folder.glob("*/claims.json")):
             digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-            for record in ddclaims.read_records(results.read_json(file), where=str(file)):
+            for record in ddclaims.read_records(files.read_json(file), where=str(file)):
                 if record.id in findings:
                     findings[record.id].append(Finding(record, origin))
                 else:

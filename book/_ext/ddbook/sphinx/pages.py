@@ -21,7 +21,7 @@ import nbformat
 from nbformat.v4 import new_markdown_cell, new_notebook
 from sphinx.util import logging
 
-from ddbook import cells, places
+from ddbook.runner import cells, places
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -20,8 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddbook import cells, places, profiles
-from ddlib import results
+from ddbook.runner import cells, files, places, profiles
 
 HERE = Path(__file__).parent  # where the kernel will import the book's package from
 FIGURES = "figures"  # the part of a key that makes a run be drawn again, not computed
@@ -81,7 +80,7 @@ def expected_seconds(root: Path, profile: str, name: str) -> float:
 def seconds(record: Path) -> float:
     """Return how long the run took that left this record; 0 where it does not say."""
     try:
-        found = float(results.read_json(record)["seconds"])
+        found = float(files.read_json(record)["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
     return found if math.isfinite(found) else 0.0
@@ -149,7 +148,7 @@ def stale(
     recorded = None
     if made.notebook.is_file() and made.record.is_file():
         try:
-            recorded = results.read_json(made.record).get("key")
+            recorded = files.read_json(made.record).get("key")
         except (OSError, ValueError, AttributeError):
             recorded = None
     return reasons(recorded, key(root, profile, name, overrides))
@@ -164,7 +163,7 @@ def changed_since(root: Path, name: str) -> list[str]:
     if not record.is_file():
         return []
     try:
-        was = results.read_json(record)["key"]
+        was = files.read_json(record)["key"]
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"{record.name} of {name} has no key ({error})") from error
     return reasons(was, computing(root, "standard", name))

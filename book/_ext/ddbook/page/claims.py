@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddlib.results import load_yaml, now, plain
+from ddbook.runner.files import now, plain
+from ddbook.runner.places import PROFILES
+from ddbook.runner.yaml_text import load_yaml
 
-PROFILES = ("quick", "standard", "paper")  # by scale: a larger one may judge what a smaller one may
 PAPERS = ("DD", "PF", "ours")
 VERDICTS = ("reproduced", "deviates", "pending")  # pending: no run has judged it yet
 

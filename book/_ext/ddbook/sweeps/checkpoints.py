@@ -25,8 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from ddbook.runner.files import plain
 from ddlib._check import check_count
-from ddlib.results import plain
 
 KEPT = 2  # checkpoints in a folder: the older one is there should the newer be damaged
 

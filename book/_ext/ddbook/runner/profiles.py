@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddbook import places
-from ddlib.claims import PROFILES
-from ddlib.results import load_yaml as load_yaml
-from ddlib.results import plain
+from ddbook.runner import places
+from ddbook.runner.files import plain
+from ddbook.runner.places import PROFILES
+from ddbook.runner.yaml_text import load_yaml
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddbook import profiles
+from ddbook.runner import profiles
 
 FIGURE = "figure"
 TAGS = (

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook import build, keys, places, profiles, run
-from ddlib import claims, results
+from ddbook.page import claims
+from ddbook.runner import build, files, keys, places, profiles, run
 
 
 def rows(root: Path, profile: str, names: Sequence[str]) -> list[tuple[str, str, str, str]]:
@@ -39,7 +39,7 @@ def _judged(path: Path, ledger: dict[str, claims.Claim]) -> str:
     if not path.is_file():
         return "none"
     try:
-        records = claims.read_records(results.read_json(path), str(path))
+        records = claims.read_records(files.read_json(path), str(path))
     except ValueError:
         return "unreadable"
     known = [ledger[record.id] for record in records if record.id in ledger]

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook import keys, places, profiles
-from ddlib import results
+from ddbook.runner import keys, places, profiles, tables
 
 MAX_BYTES = 2_000_000  # published tables are tracked; raw trajectories belong elsewhere
 
@@ -27,20 +26,20 @@ def publish(root: Path, name: str, profile: str = "standard") -> Path:
         raise ValueError(
             f"{name} ({profile}): {'; '.join(why)}; `make run NB={name} PROFILE={profile}` first"
         )
-    tables = sorted(made.folder.glob("[!.]*.parquet"))
-    for table in tables:
-        dataset = results.read_table(table)[1].dataset
+    made_tables = sorted(made.folder.glob("[!.]*.parquet"))
+    for table in made_tables:
+        dataset = tables.read_table(table)[1].dataset
         if dataset is not None and dataset["stand_in"]:
             raise ValueError(f"{name}: {table.name} rests on stand-in data; not to be published")
-    files = [*tables, *(path for path in (made.claims, made.record) if path.is_file())]
-    size = sum(path.stat().st_size for path in files)
+    published = [*made_tables, *(path for path in (made.claims, made.record) if path.is_file())]
+    size = sum(path.stat().st_size for path in published)
     if size > MAX_BYTES:
         raise ValueError(f"{name}: {size:,} bytes of tables; {MAX_BYTES:,} are the most to track")
     target = root / "results" / name
     fresh = target.with_name(f".{name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for path in files:
+    for path in published:
         shutil.copyfile(path, fresh / path.name)
     former = target.with_name(f".{name}.former")
     shutil.rmtree(former, ignore_errors=True)
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.names:
             target = publish(root, name, options.profile)
             for table in sorted(target.glob("*.parquet")):
-                frame, origin = results.read_table(table)
+                frame, origin = tables.read_table(table)
                 dirty = " (made with local changes: commit and run again?)" * origin.dirty
                 print(f"{table.relative_to(root)}: {len(frame)} rows, {origin.commit[:10]}{dirty}")
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Run one notebook: `python -m ddbook.run NAME --profile quick -p num_seeds 3`.
+"""Run one notebook: `python -m ddbook.runner.run NAME --profile quick -p num_seeds 3`.
 
 Everything that can be wrong with what was asked is found before a kernel starts. The kernel
 writes to a folder of its own, which takes its place, with the executed notebook last, only when
@@ -26,8 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ddbook import cells, keys, places, profiles
-from ddlib import results
+from ddbook.runner import cells, files, keys, places, profiles, tables, yaml_text
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -95,9 +94,9 @@ def run(
                 "settings": key["settings"],
                 "seconds": seconds,
                 "key": key,
-                "finished": results.now(),
+                "finished": files.now(),
             }
-            results.write_json(record, made.partial / "run.json")
+            files.write_json(record, made.partial / "run.json")
             _put_in_place(whole, made, scratch)
         finally:
             _remove(made.partial, scratch)
@@ -157,7 +156,7 @@ def _data_of(key: Mapping[str, Any], folder: Path) -> str | dict[str, str] | Non
     does not. Of several datasets, those count that a table names.
     """
     before, now = key["data"], keys.data_fingerprint(key["settings"])
-    noted = (results.read_table(path)[1].dataset for path in folder.glob("[!.]*.parquet"))
+    noted = (tables.read_table(path)[1].dataset for path in folder.glob("[!.]*.parquet"))
     named = {dataset["name"]: dataset["stand_in"] for dataset in noted if dataset is not None}
     if isinstance(now, dict):
         real = {name for name, stand_in in named.items() if not stand_in}
@@ -315,7 +314,7 @@ def _draw_again(
 
     needed = cells.to_draw(cells.read(source))
     try:
-        record = results.read_json(made.record)
+        record = files.read_json(made.record)
         former = nbformat.read(made.notebook, as_version=4)
     except Exception:  # no finished run, or whatever nbformat meets in a broken file
         return False
@@ -346,7 +345,7 @@ def _draw_again(
     nbformat.write(whole, output)
     output.replace(made.notebook)
     record["key"][keys.FIGURES] = key[keys.FIGURES]
-    results.write_json(record, made.record)
+    files.write_json(record, made.record)
     seconds = time.monotonic() - start
     print(f"{label}: figures drawn again in {seconds:.1f} s", file=log, flush=True)
     return True
@@ -638,7 +637,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if key in overrides:
                 raise ValueError(f"parameter: {key} is given twice")
             try:
-                overrides[key] = profiles.load_yaml(value)
+                overrides[key] = yaml_text.load_yaml(value)
             except ValueError as error:
                 raise ValueError(f"parameter: {key}: {error}") from error
             if overrides[key] is None:  # it would stand for the profile's value

@@ -22,9 +22,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddbook import keys, places, profiles
-from ddlib import claims as ledger
-from ddlib import results
+from ddbook.page import claims as ledger
+from ddbook.runner import files, keys, places, profiles, tables
+from ddbook.runner.origin import (
+    Commit,
+    Provenance,
+    collect_provenance,
+    commit_of,
+    device_description,
+)
+from ddbook.sweeps import store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +67,7 @@ class Table(NamedTuple):
     """A table, where it came from, and in a few words what to call it on a figure."""
 
     frame: pd.DataFrame
-    provenance: results.Provenance
+    provenance: Provenance
     label: str
     name: str
     published: bool = False
@@ -153,7 +160,7 @@ class Run:
 
         def write(book: ledger.Ledger) -> None:
             self._must_compute("record a claim")
-            results.write_json(book.as_dict(), folder / "claims.json")
+            files.write_json(book.as_dict(), folder / "claims.json")
 
         self.claims = ledger.Ledger(
             ledger.load(root / "book" / "claims.yml"),
@@ -168,8 +175,8 @@ class Run:
             raise RuntimeError(f"a cell tagged figure must only draw, and is about to {what}")
 
     @functools.cached_property
-    def _commit(self) -> results.Commit:
-        return results.commit_of(self._root, ignore=("results",))
+    def _commit(self) -> Commit:
+        return commit_of(self._root, ignore=("results",))
 
     def uses(self, dataset: Any) -> None:
         """Say that what is saved and recorded from here on rests on this data.
@@ -189,8 +196,8 @@ class Run:
         self.claims.dataset = self._dataset
 
     @property
-    def _store(self) -> results.Store:
-        return results.Store(places.store(self._root, self.name))
+    def _store(self) -> store.Store:
+        return store.Store(places.store(self._root, self.name))
 
     def scratch(self, key: dict[str, Any]) -> Path:
         """Return the folder of checkpoints for what `cached` is computing under the same key."""
@@ -223,12 +230,12 @@ class Run:
         value = store.get(whole)
         if value is None:
             start = time.monotonic()
-            value = results.plain(compute())
+            value = files.plain(compute())
             value |= {
                 "seconds": round(time.monotonic() - start, 3),
                 "commit": self._commit.commit,
                 "dirty": self._commit.dirty,
-                "device": results.device_description(),
+                "device": device_description(),
             }
             store.put(whole, value)
             value = store.get(whole)  # as any later run will find it
@@ -250,7 +257,7 @@ class Run:
             seeds = sorted({int(seed) for seed in frame["seed"]})
         else:
             seeds = [settings["seed"]] if "seed" in settings else settings.get("seeds", [])
-        provenance = results.collect_provenance(
+        provenance = collect_provenance(
             notebook=self.name,
             profile=self.profile,
             parameters=settings,
@@ -259,7 +266,7 @@ class Run:
             commit=self._commit,
             wall_seconds=round(time.monotonic() - self._start, 3),
         )
-        results.write_table(frame, self._folder / f"{table}.parquet", provenance)
+        tables.write_table(frame, self._folder / f"{table}.parquet", provenance)
         saved = Table(frame, provenance, _label(provenance), table)
         self._tables[table] = saved
         return saved
@@ -280,7 +287,7 @@ class Run:
                 f"{notebook or self.name} ({self.profile}) has no table "
                 f"{profiles.suggestion(table, there)}. {remedy}"
             )
-        frame, provenance = results.read_table(path)
+        frame, provenance = tables.read_table(path)
         return Table(frame, provenance, _label(provenance), table)
 
     def published(self, table: str, notebook: str | None = None) -> Table | None:
@@ -289,7 +296,7 @@ class Run:
         path = self._root / "results" / (notebook or self.name) / f"{table}.parquet"
         if not path.is_file():
             return None
-        frame, provenance = results.read_table(path)
+        frame, provenance = tables.read_table(path)
         since = tuple(keys.changed_since(self._root, notebook or self.name))
         label = f"{_label(provenance)}, published"
         return Table(frame, provenance, label, table, published=True, since=since)
@@ -352,7 +359,7 @@ def _set_figure_style(root: Path) -> None:
         InlineBackend.instance(parent=shell).figure_formats = {"retina"}
 
 
-def _label(provenance: results.Provenance) -> str:
+def _label(provenance: Provenance) -> str:
     stand_in = provenance.dataset is not None and provenance.dataset["stand_in"]
     return f"{provenance.profile} profile{', stand-in data' if stand_in else ''}"
 

@@ -1,4 +1,4 @@
-"""Build the HTML from pages and finished runs: `python -m ddbook.build --profile quick`.
+"""Build the HTML from pages and finished runs: `python -m ddbook.runner.build --profile quick`.
 
 Strictly: a warning fails the build. What a failed or killed build left is thrown away before the
 next, since Sphinx would not warn a second time about a page that it has read.
@@ -15,8 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook import keys, places, profiles, run
-from ddlib import results
+from ddbook.runner import files, keys, places, profiles, run
 
 TAIL = 15  # lines of the log that are shown when no warning explains a failed build
 
@@ -44,7 +43,7 @@ def stamp(root: Path, profile: str) -> Path:
 
 def _stale(root: Path, profile: str) -> list[str]:
     try:
-        recorded = results.read_json(record(root))
+        recorded = files.read_json(record(root))
     except (OSError, ValueError):
         recorded = None
     return keys.reasons(recorded, keys.page_key(root, profile))
@@ -91,7 +90,7 @@ def _build(root: Path, profile: str) -> int:
         log.seek(0)
         said = re.sub(r"\x1b\[[0-9;]*m", "", log.read()).splitlines()
     if status == 0:
-        results.write_json(key, record(root))
+        files.write_json(key, record(root))
     else:
         told = [line for line in said if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
         where = (output / "html.log").relative_to(root)
@@ -102,7 +101,7 @@ def _build(root: Path, profile: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build from the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ddbook.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ddbook.runner.build", description=__doc__)
     parser.add_argument("--profile", default="quick")
     try:
         return build(places.root(), parser.parse_args(arguments).profile)
