@@ -1,0 +1,72 @@
+"""The card under a figure: where its numbers came from, and the tables for download."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+from ddbook.page.tables import Table
+
+
+class Card:
+    """Shows where the numbers of a figure came from, and offers them for download."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self.tables = list(tables)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{table.name}: {table.label}" for table in self.tables)
+
+    def _repr_html_(self) -> str:
+        groups: dict[tuple[str, str, bool], list[Table]] = {}
+        for table in self.tables:
+            origin = table.provenance
+            groups.setdefault((origin.notebook, origin.profile, table.published), []).append(table)
+        return f'<aside class="ddbook-card">{"".join(map(_group, groups.values()))}</aside>'
+
+
+def _group(tables: list[Table]) -> str:
+    newest = max(tables, key=lambda table: table.provenance.created)
+    origin = newest.provenance
+    facts = [
+        f"<strong>{_text(newest.label)}</strong>",
+        _text(origin.notebook),
+        _data(origin.dataset),
+        f"commit <code>{_text(origin.commit[:10])}</code>{' with local changes' * origin.dirty}",
+        _text(origin.device),
+        f"{origin.wall_seconds:.3g} s",
+        _text(origin.created[:10]),
+    ]
+    where = "published" if newest.published else origin.profile
+    if newest.since:
+        facts.append(f"computed by former code: {_text('; '.join(newest.since))}")
+    links = []
+    for table in tables:
+        path = f"../tables/{where}/{origin.notebook}/{table.name}"
+        links.append(
+            f"<li>{_text(table.name)}, {len(table.frame)} rows: "
+            f'<a href="{_text(path)}.parquet" download>Parquet</a>, '
+            f'<a href="{_text(path)}.csv" download>CSV</a></li>'
+        )
+    more = {**origin.parameters, "seeds": origin.seeds, **origin.versions}
+    if origin.dataset:
+        more["checksum of the data"] = origin.dataset["checksum"]
+    rows = "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in more.items())
+    return (
+        f"<p>{' · '.join(fact for fact in facts if fact)}</p><ul>{''.join(links)}</ul>"
+        f"<details><summary>Settings and versions</summary><dl>{rows}</dl></details>"
+    )
+
+
+def _data(dataset: dict[str, Any] | None) -> str:
+    if dataset is None:
+        return ""
+    name = _text(dataset["name"])
+    if dataset["stand_in"]:
+        return f'<strong class="ddbook-stand-in">stand-in data: {name}</strong>, no claim judged'
+    return f"data: {name}"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

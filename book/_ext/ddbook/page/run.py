@@ -1,0 +1,237 @@
+"""One run of a notebook, from its first cell on: settings, data, tables, claims, progress.
+
+Under the runner everything is written to a folder that takes its place when the run is whole; by
+hand, in Jupyter, straight to the same place, and the next `make book` runs the notebook again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from ddbook.page import claims as ledger
+from ddbook.page import style
+from ddbook.page.card import Card
+from ddbook.page.tables import Table, check_name, label_of
+from ddbook.runner import files, keys, places, profiles, tables
+from ddbook.runner.origin import Commit, collect_provenance, commit_of, device_description
+from ddbook.sweeps import store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROGRESS_SECONDS = 10.0
+
+
+class Run:
+    """One run of a notebook; `open` makes it."""
+
+    def __init__(
+        self, root: Path, name: str, profile: str, settings: dict[str, Any], folder: Path
+    ) -> None:
+        self.name = name
+        self.profile = profile
+        self.settings = SimpleNamespace(**settings)
+        self._root = root
+        self._folder = folder
+        self._start = time.monotonic()
+        self._spoke = self._start
+        self._dataset: dict[str, Any] | None = None
+        self._tables: dict[str, Table] = {}
+        by_hand = "DDBOOK_FOLDER" not in os.environ
+        self._draws = os.environ.get("DDBOOK_DRAWS") == "1"  # figures of a finished run, no more
+
+        def write(book: ledger.Ledger) -> None:
+            self._must_compute("record a claim")
+            files.write_json(book.as_dict(), folder / "claims.json")
+
+        self.claims = ledger.Ledger(
+            ledger.load(root / "book" / "claims.yml"),
+            notebook=name,
+            profile=profile,
+            on_record=write,
+            replace=by_hand,  # a cell may be run again
+        )
+
+    def _must_compute(self, what: str) -> None:
+        if self._draws:
+            raise RuntimeError(f"a cell tagged figure must only draw, and is about to {what}")
+
+    @functools.cached_property
+    def _commit(self) -> Commit:
+        return commit_of(self._root, ignore=("results",))
+
+    def uses(self, dataset: Any) -> None:
+        """Say that what is saved and recorded from here on rests on this data.
+
+        `dataset` is a `ddlib.data.Dataset`, a `Table` made from one, or None.
+        """
+        if isinstance(dataset, Table):
+            self._dataset = dataset.provenance.dataset
+        elif dataset is None:
+            self._dataset = None
+        else:
+            self._dataset = {
+                "name": dataset.name,
+                "checksum": dataset.checksum,
+                "stand_in": dataset.stand_in,
+            }
+        self.claims.dataset = self._dataset
+
+    @property
+    def _store(self) -> store.Store:
+        return store.Store(places.store(self._root, self.name))
+
+    def scratch(self, key: dict[str, Any]) -> Path:
+        """Return the folder of checkpoints for what `cached` is computing under the same key."""
+        return self._store.scratch(self._whole(key))
+
+    def digest(self, key: dict[str, Any]) -> str:
+        """Return a short name for what has this key and the data that `uses` named, for a table.
+
+        A published row that carries it can stand for a run with an equal key.
+        """
+        return self._store.name(self._whole(key))
+
+    def _whole(self, key: dict[str, Any]) -> dict[str, Any]:
+        return {**key, "dataset": self._dataset}
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's tables go; what else a notebook writes there goes with them."""
+        return self._folder
+
+    def cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+        """Return `compute()`, or what it gave when a run with an equal key was finished before.
+
+        The key must hold all that the result depends on, the program included
+        (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
+        shards may run side by side. The data that `uses` named is part of the key.
+        """
+        self._must_compute("compute what is kept")
+        store, whole = self._store, self._whole(key)
+        value = store.get(whole)
+        if value is None:
+            start = time.monotonic()
+            value = files.plain(compute())
+            value |= {
+                "seconds": round(time.monotonic() - start, 3),
+                "commit": self._commit.commit,
+                "dirty": self._commit.dirty,
+                "device": device_description(),
+            }
+            store.put(whole, value)
+            value = store.get(whole)  # as any later run will find it
+        return value
+
+    def stored(self, key: dict[str, Any]) -> Any:
+        """Return what `cached` kept under this key; `KeyError` when there is none."""
+        value = self._store.get(self._whole(key))
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def save(self, table: str, frame: pd.DataFrame) -> Table:
+        """Save a tidy table with its provenance; its seeds are those of its column `seed`."""
+        check_name(table)
+        self._must_compute(f"save the table {table}")
+        settings = vars(self.settings)
+        if "seed" in frame.columns:
+            seeds = sorted({int(seed) for seed in frame["seed"]})
+        else:
+            seeds = [settings["seed"]] if "seed" in settings else settings.get("seeds", [])
+        provenance = collect_provenance(
+            notebook=self.name,
+            profile=self.profile,
+            parameters=settings,
+            seeds=seeds,
+            dataset=self._dataset,
+            commit=self._commit,
+            wall_seconds=round(time.monotonic() - self._start, 3),
+        )
+        tables.write_table(frame, self._folder / f"{table}.parquet", provenance)
+        saved = Table(frame, provenance, label_of(provenance), table)
+        self._tables[table] = saved
+        return saved
+
+    def load(self, table: str, notebook: str | None = None) -> Table:
+        """Return a table of this profile: this run's own, or the one that `notebook` saved."""
+        check_name(table)
+        if notebook is None or notebook == self.name:
+            folder, remedy = self._folder, f"run.save({table!r}, frame) makes it"
+        else:
+            profiles.check_notebook(self._root, notebook)
+            folder = places.products(self._root, self.profile, notebook).folder
+            remedy = f"`make run NB={notebook} PROFILE={self.profile}` makes it"
+        path = folder / f"{table}.parquet"
+        if not path.is_file():
+            there = sorted(file.stem for file in folder.glob("[!.]*.parquet"))
+            raise FileNotFoundError(
+                f"{notebook or self.name} ({self.profile}) has no table "
+                f"{profiles.suggestion(table, there)}. {remedy}"
+            )
+        frame, provenance = tables.read_table(path)
+        return Table(frame, provenance, label_of(provenance), table)
+
+    def published(self, table: str, notebook: str | None = None) -> Table | None:
+        """Return the published table (standard profile), or None where there is none yet."""
+        check_name(table)
+        path = self._root / "results" / (notebook or self.name) / f"{table}.parquet"
+        if not path.is_file():
+            return None
+        frame, provenance = tables.read_table(path)
+        since = tuple(keys.changed_since(self._root, notebook or self.name))
+        label = f"{label_of(provenance)}, published"
+        return Table(frame, provenance, label, table, published=True, since=since)
+
+    def card(self, *tables: Table | str | None) -> Card:
+        """Return a card that says where tables came from; without any, all that were saved.
+
+        A table is given as what `save`, `load` and `published` return (None, an unpublished one,
+        is passed over) or as the name of one saved.
+        """
+        if not tables:
+            return Card(self._tables.values())
+        found = [self.load(table) if isinstance(table, str) else table for table in tables]
+        return Card(table for table in found if table is not None)
+
+    def progress(self, step: int, total: int, text: str = "") -> None:
+        """Say in the runner's log how far a long run is: a line every 10 s, nothing on the page."""
+        log = os.environ.get("DDBOOK_LOG_FD", "")
+        now = time.monotonic()
+        if not log or (now - self._spoke < PROGRESS_SECONDS and step < total):
+            return
+        self._spoke = now
+        seconds = now - self._start
+        line = f"{self.name} ({self.profile}): {step}/{total}, {seconds:.0f} s {text}".rstrip()
+        with contextlib.suppress(OSError):  # a closed log must not end a run
+            os.write(int(log), f"  {line}\n".encode())
+
+
+def open(name: str, profile: str, **overrides: Any) -> Run:
+    """Open the page of notebook `name`: check its settings, set the figure style.
+
+    `overrides` are the notebook's own parameters; those that are None stand for the profile's
+    value. `ValueError` says what is wrong with a name or value, and what would do.
+    """
+    root = places.root()
+    settings, variation = profiles.settings(name, profile, overrides, root)
+    expected = os.environ.get("DDBOOK_NAME", name)
+    if name != expected:
+        raise ValueError(f"page.open({name!r}, …): this notebook is {expected!r}")
+    if "DDBOOK_FOLDER" in os.environ:
+        folder = Path(os.environ["DDBOOK_FOLDER"])
+    else:
+        products = places.products(root, profile, name, variation)
+        folder = products.folder
+        # tables made by hand may be half of this and half of that: they are no finished run
+        products.record.unlink(missing_ok=True)
+        products.claims.unlink(missing_ok=True)
+    style.use(root)
+    return Run(root, name, profile, settings, folder)
