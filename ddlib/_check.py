@@ -98,6 +98,17 @@ def check_rates(rates: Any, *, zero: bool = True) -> None:
     check_step_size("rates.theta", rates.theta, zero=zero)
 
 
+def check_terms(terms: Any) -> None:
+    """Raise unless `terms` are two `ddlib.regularizers.DriftTerms` of finite coefficients."""
+    check_players("terms", terms)
+    for name, value in terms._asdict().items():
+        if getattr(value, "_fields", None) != ("self_norm", "interaction", "other_norm"):
+            raise ValueError(f"terms.{name} must be a DriftTerms, got {type(value).__name__}")
+        for field, number in value._asdict().items():
+            if number is not None and is_concrete(number) and not np.all(np.isfinite(number)):
+                raise ValueError(f"terms.{name}.{field} must be finite, got {number!r}")
+
+
 def like(tree: Any, template: Any) -> Any:
     """The tree with every leaf in the precision of the template's; complex where it is complex.
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from jaxtyping import Array, PyTree
 
 from ddlib._check import (
@@ -26,7 +26,7 @@ from ddlib._check import (
     check_players,
     check_rates,
     check_step_size,
-    is_concrete,
+    check_terms,
     like,
 )
 from ddlib.frozen import freeze, thaw
@@ -198,18 +198,10 @@ def ode_gan(strength: float | Array) -> Players:
 
 
 def _inner(a: PyTree, b: PyTree) -> Array:
-    products = jax.tree.map(lambda x, z: jnp.sum(x * z), a, b)
-    return jnp.asarray(sum(jax.tree.leaves(products)))
+    return optax.tree.sum(optax.tree.mul(a, b))
 
 
-def _check_terms(terms: Any) -> None:
-    check_players("terms", terms)
-    for name, value in terms._asdict().items():
-        if not isinstance(value, DriftTerms):
-            raise ValueError(f"terms.{name} must be a DriftTerms, got {type(value).__name__}")
-        for field, number in value._asdict().items():
-            if number is not None and is_concrete(number) and not np.all(np.isfinite(number)):
-                raise ValueError(f"terms.{name}.{field} must be finite, got {number!r}")
+_check_terms = check_terms
 
 
 def _regularized(
@@ -261,7 +253,7 @@ def regularized_losses(losses: Players, terms: Players) -> Players:
     [1.0, -3.0]
     """
     check_players("losses", losses)
-    _check_terms(terms)
+    check_terms(terms)
     first, second = (
         _regularized(losses, terms, "phi", "theta"),
         _regularized(losses, terms, "theta", "phi"),
@@ -294,7 +286,7 @@ def minibatch_regularized_losses(losses: Players, terms: Players) -> Players:
     6.0
     """
     check_players("losses", losses)
-    _check_terms(terms)
+    check_terms(terms)
 
     def split(batch: PyTree) -> tuple[PyTree, PyTree]:
         sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(batch)}
@@ -340,7 +332,7 @@ def regularized_field(field: Field, terms: Players) -> Field:
     >>> [float(x) for x in damped(Players(1.0, 0.0))]
     [-0.5, -1.0]
     """
-    _check_terms(terms)
+    check_terms(terms)
     field = thaw(field)
 
     def player(y: Players, value: Players, me: str, other: str) -> PyTree:
