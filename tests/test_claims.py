@@ -82,6 +82,9 @@ def test_a_missing_field_a_double_id_and_a_wrong_shape_are_named(tmp_path):
         ([record(dataset=None)], "needs data mnist"),
         ([record(dataset={**MNIST, "stand_in": True})], "needs data mnist"),
         ([record(dataset={"name": "mnist"})], "needs data mnist"),
+        ([record(dataset="none")], "needs data mnist"),
+        ([record(dataset=[DIGITS, MNIST])], "needs data mnist"),
+        ([record(dataset=[{**DIGITS, "stand_in": False}, MNIST])], "reproduced"),
         ([record()], "reproduced"),
         ([record(holds=False)], "deviates"),
         ([record("paper", holds=False)], "deviates"),
@@ -155,19 +158,32 @@ def test_a_claim_is_recorded_once_unless_by_hand():
     assert [found.measured for found in again.records] == [{"x": 2}]
 
 
-def test_records_rest_on_the_data_that_was_set_last_and_are_handed_on():
+def test_each_record_rests_on_the_data_that_it_names_and_is_handed_on():
     seen = []
     book = claims.Ledger(
-        {name: dataclasses.replace(claim(), id=name) for name in "ab"},
+        {name: dataclasses.replace(claim(), id=name) for name in "abc"},
         notebook="demo",
         profile="quick",
         on_record=lambda own: seen.append(len(own.records)),
+        rests_on=lambda data, what: {"mnist": MNIST, "both": [DIGITS, MNIST]}.get(data, "none"),
     )
-    book.record("a", True, {"x": 1})
-    book.dataset = DIGITS
-    book.record("b", True, {"x": 1})
-    assert [found.dataset for found in book.records] == [None, DIGITS]
-    assert seen == [1, 2]
+    for id, data in (("a", "mnist"), ("b", "toy"), ("c", "both")):
+        book.record(id, True, {"x": 1}, data=data)
+    assert [found.dataset for found in book.records] == [MNIST, "none", [DIGITS, MNIST]]
+    assert claims.read_records(book.as_dict()) == book.records
+    assert seen == [1, 2, 3]
+
+
+def test_a_claim_whose_data_will_not_do_leaves_no_trace():
+    book = ledger()
+    with pytest.raises(ValueError, match=r"data of the claim dd-4 must be .none., .*got 'mnist'"):
+        book.record("dd-4", True, {"x": 1}, data="mnist")
+    assert book.records == []
+    again = ledger(replace=True)
+    again.record("dd-4", True, {"x": 1})
+    with pytest.raises(ValueError, match="True or False is wanted"):
+        again.record("dd-4", "yes", {"x": 2})
+    assert [found.measured for found in again.records] == [{"x": 1}]
 
 
 def test_an_unknown_profile_is_refused():
@@ -189,7 +205,9 @@ def test_a_field_that_stands_twice_is_refused(tmp_path):
         ({"holds": "no"}, "holds of 'dd-4' must be a bool, got 'no'"),
         ({"holds": 1}, "holds of 'dd-4' must be a bool, got 1"),
         ({"measured": []}, r"measured of 'dd-4' must be a dict, got \[\]"),
-        ({"dataset": "mnist"}, "dataset of 'dd-4' must be a dict, got 'mnist'"),
+        ({"dataset": "mnist"}, "dataset of 'dd-4' must be .none., .*got 'mnist'"),
+        ({"dataset": []}, r"dataset of 'dd-4' must be .none., .*got \[\]"),
+        ({"dataset": 3}, "dataset of 'dd-4' must be a str, got 3"),
         ({"created": None}, "created of 'dd-4' must be a str, got None"),
         ({"held": True}, "unexpected keyword argument 'held'"),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddbook.page.tables import Table
+from ddbook.runner import datasets
 
 
 class Card:
@@ -32,7 +33,7 @@ def _group(tables: list[Table]) -> str:
     facts = [
         f"<strong>{_text(newest.label)}</strong>",
         _text(origin.notebook),
-        _data(origin.dataset),
+        data_words([table.provenance.dataset for table in tables]),
         f"commit <code>{_text(origin.commit[:10])}</code>{' with local changes' * origin.dirty}",
         _text(origin.device),
         f"{origin.wall_seconds:.3g} s",
@@ -50,8 +51,8 @@ def _group(tables: list[Table]) -> str:
             f'<a href="{_text(path)}.csv" download>CSV</a></li>'
         )
     more = {**origin.parameters, "seeds": origin.seeds, **origin.versions}
-    if origin.dataset:
-        more["checksum of the data"] = origin.dataset["checksum"]
+    for one in _datasets([table.provenance.dataset for table in tables]):
+        more[f"checksum of {one['name']}"] = one["checksum"]
     rows = "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in more.items())
     return (
         f"<p>{' · '.join(fact for fact in facts if fact)}</p><ul>{''.join(links)}</ul>"
@@ -59,13 +60,29 @@ def _group(tables: list[Table]) -> str:
     )
 
 
-def _data(dataset: dict[str, Any] | None) -> str:
-    if dataset is None:
-        return ""
-    name = _text(dataset["name"])
-    if dataset["stand_in"]:
-        return f'<strong class="ddbook-stand-in">stand-in data: {name}</strong>, no claim judged'
-    return f"data: {name}"
+def _datasets(records: Sequence[datasets.Recorded]) -> list[dict[str, Any]]:
+    every = [one for record in records for one in datasets.listed(record)]
+    return datasets.listed(datasets.recorded(every))
+
+
+def data_words(records: Sequence[datasets.Recorded]) -> str:
+    """Say in HTML which data the tables with these records rest on; nothing where none says it.
+
+    >>> data_words(["none"]), data_words([None])
+    ('data: none needed', '')
+    """
+    found = _datasets(records)
+    names = {
+        stands: ", ".join(_text(one["name"]) for one in found if one["stand_in"] is stands)
+        for stands in (False, True)
+    }
+    said = [f"data: {names[False]}"] if names[False] else []
+    if names[True]:
+        marked = f'<strong class="ddbook-stand-in">stand-in data: {names[True]}</strong>'
+        said.append(f"{marked}, no claim judged")
+    if not found and datasets.NONE in records:
+        said = ["data: none needed"]
+    return " · ".join(said)
 
 
 def _text(value: Any) -> str:

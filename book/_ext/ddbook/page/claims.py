@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddbook.runner import datasets
 from ddbook.runner.files import now, plain
 from ddbook.runner.places import PROFILES
 from ddbook.runner.yaml_text import load_yaml
@@ -27,7 +28,7 @@ RECORDED: dict[str, tuple[type, ...]] = {  # the kinds of a record's fields
     "holds": (bool,),
     "measured": (dict,),
     "profile": (str,),
-    "dataset": (dict, type(None)),
+    "dataset": (str, dict, list, type(None)),  # `datasets.check` looks closer
     "notebook": (str,),
     "created": (str,),
 }
@@ -67,7 +68,7 @@ class Record:
     holds: bool
     measured: dict[str, Any]
     profile: str
-    dataset: dict[str, Any] | None
+    dataset: datasets.Recorded
     notebook: str
     created: str = ""
 
@@ -140,8 +141,8 @@ class Ledger:
     """Where a notebook records what it found; `on_record` is called with it after each record.
 
     A claim is recorded once, unless `replace` says that a later record takes the place of the
-    former. `dataset` is None or a mapping with `name`, `checksum` and `stand_in`; set it to what
-    the records that follow rest on.
+    former. `rests_on` makes the record of what `record` is given as `data`, for a claim that it is
+    told too; without it `data` is such a record (`ddbook.runner.datasets`).
 
     >>> claims = parse([{"id": "dd-3.1", "paper": "DD", "place": "Theorem 3.1", "statement": "…",
     ...     "predicate": "slope ≥ 2.9", "profile": "quick", "verdict": "reproduced"}])
@@ -159,7 +160,7 @@ class Ledger:
         *,
         notebook: str,
         profile: str,
-        dataset: Mapping[str, Any] | None = None,
+        rests_on: Callable[[Any, str], datasets.Recorded] | None = None,
         on_record: Callable[[Ledger], None] | None = None,
         replace: bool = False,
     ) -> None:
@@ -168,18 +169,22 @@ class Ledger:
         self.claims = claims
         self.notebook = notebook
         self.profile = profile
-        self.dataset = dataset
+        self._rests_on = rests_on or _as_it_is
         self.records: list[Record] = []
         self._on_record = on_record
         self._replace = replace
 
-    def record(self, id: str, holds: Any, measured: Mapping[str, Any]) -> Record:
-        """Record whether the predicate of claim `id` held, and the numbers that say so."""
+    def record(
+        self, id: str, holds: Any, measured: Mapping[str, Any], *, data: Any = None
+    ) -> Record:
+        """Record whether the predicate of claim `id` held, and the numbers that say so.
+
+        `data` is what they rest on: a dataset of `run.data`, a table, "none" or a list of these.
+        """
         if id not in self.claims:
             raise ValueError(f"id: no claim{_suggest(id, self.claims)}")
-        if self._replace:
-            self.records = [record for record in self.records if record.id != id]
-        if any(record.id == id for record in self.records):
+        others = [record for record in self.records if record.id != id]
+        if len(others) < len(self.records) and not self._replace:
             raise ValueError(f"id: {id!r} is recorded already; a run records a claim once")
         holds = plain(holds)
         if not isinstance(holds, bool):
@@ -192,9 +197,9 @@ class Ledger:
                 raise ValueError(
                     f"measured: {id!r} has {name} = {value!r}; a number, text or a boolean would do"
                 )
-        dataset = None if self.dataset is None else plain(self.dataset)
+        dataset = plain(self._rests_on(data, f"the claim {id}"))
         record = Record(id, holds, values, self.profile, dataset, self.notebook, now())
-        self.records.append(record)
+        self.records = [*others, record]
         if self._on_record is not None:
             self._on_record(self)
         return record
@@ -206,6 +211,11 @@ class Ledger:
             "profile": self.profile,
             "records": [dataclasses.asdict(record) for record in self.records],
         }
+
+
+def _as_it_is(data: Any, what: str) -> datasets.Recorded:
+    datasets.check(data, f"data of {what}")
+    return data
 
 
 def read_records(content: Any, where: str = "claims file") -> list[Record]:
@@ -224,6 +234,9 @@ def read_records(content: Any, where: str = "claims file") -> list[Record]:
                     f"{where} is not a claims file of ours: {name} of {record.id!r} must be a "
                     f"{kinds[0].__name__}, got {value!r}"
                 )
+        datasets.check(
+            record.dataset, f"{where} is not a claims file of ours: dataset of {record.id!r}"
+        )
     return records
 
 
@@ -231,8 +244,8 @@ def judge(claim: Claim, records: Iterable[Record]) -> Verdict:
     """Judge a claim by the records of several runs.
 
     Only a run of the claim's profile or a larger one may judge, and where the claim needs data,
-    only one on that data, not on a stand-in. Of several, the largest profile decides, then the
-    newest run.
+    only one on that data (and others, perhaps), not on a stand-in. Of several, the largest profile
+    decides, then the newest run.
     """
     own = [record for record in records if record.id == claim.id]
     scale = {name: rank for rank, name in enumerate(PROFILES)}
@@ -246,6 +259,9 @@ def judge(claim: Claim, records: Iterable[Record]) -> Verdict:
     return Verdict("reproduced" if best.holds else "deviates", best)
 
 
-def _is_real(dataset: Mapping[str, Any] | None, names: list[str]) -> bool:
-    # a record that does not say whether its data is a stand-in is not trusted to be real
-    return dataset is not None and dataset.get("name") in names and dataset.get("stand_in") is False
+def _is_real(dataset: datasets.Recorded, names: list[str]) -> bool:
+    # a record that does not say whether its data is a stand-in is not trusted to be real; what
+    # rests on a stand-in in part is no measurement on data
+    found = datasets.listed(dataset)
+    real = all(one.get("stand_in") is False for one in found)
+    return real and any(one.get("name") in names for one in found)

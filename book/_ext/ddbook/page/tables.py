@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from ddbook.runner import datasets
 from ddbook.runner.origin import Provenance
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Table(NamedTuple):
 
 def label_of(provenance: Provenance) -> str:
     """Say in a few words what a table was made from, for a figure."""
-    stand_in = provenance.dataset is not None and provenance.dataset["stand_in"]
+    stand_in = datasets.has_stand_in(provenance.dataset)
     return f"{provenance.profile} profile{', stand-in data' if stand_in else ''}"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddbook.runner import datasets
 from ddbook.runner.files import now, plain
 
 GIT_SECONDS = 30
@@ -25,8 +26,8 @@ VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "diffrax", "numpy")
 class Provenance:
     """Where a table came from: everything one needs to make it again, and when and on what.
 
-    `parameters` are the notebook's settings, `dataset` is None or has `name`, `checksum` and
-    `stand_in`; `wall_seconds` runs from the notebook's start to the table; `created` is UTC, ISO.
+    `parameters` are the notebook's settings, `dataset` is what `ddbook.runner.datasets` says of a
+    record; `wall_seconds` runs from the notebook's start to the table; `created` is UTC, ISO.
     A tree without a known commit counts as dirty: nobody can check it out.
     """
 
@@ -38,7 +39,7 @@ class Provenance:
     dirty: bool
     versions: dict[str, str]
     device: str
-    dataset: dict[str, Any] | None
+    dataset: datasets.Recorded
     wall_seconds: float
     created: str
 
@@ -137,7 +138,7 @@ def collect_provenance(
     commit: Commit,
     wall_seconds: float,
     seeds: Sequence[int] = (),
-    dataset: Mapping[str, Any] | None = None,
+    dataset: datasets.Recorded = None,
 ) -> Provenance:
     """Return the provenance of a table made now, by this process, on its device."""
     return Provenance(
