@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -89,6 +90,52 @@ def check_state(name: str, new: Any, y: Any) -> None:
                 f"{name} must be real where y is, got {jnp.result_type(x)} for a y of "
                 f"{jnp.result_type(to)}: give y a complex dtype"
             )
+
+
+def check_field(name: str, value: Any) -> None:
+    """Raise unless `value` can be called as a field is, with y alone."""
+    advice = "losses become a field by ddlib.games.game_field or gradient_field"
+    _check_callable(name, value, "a field, a function of y alone", 1, advice)
+
+
+def check_step(name: str, value: Any) -> None:
+    """Raise unless `value` can be called as a step is, with h and y."""
+    advice = "a field becomes a step by a method of ddlib.methods, such as euler(field)"
+    _check_callable(name, value, "a step, a function of h and y", 2, advice)
+
+
+def _check_callable(name: str, value: Any, wanted: str, count: int, advice: str) -> None:
+    if not callable(value):
+        raise ValueError(f"{name} must be {wanted}, got {type(value).__name__}; {advice}")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # some functions of C tell none
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must be {wanted}, got a function of {signature}; {advice}"
+        ) from error
+
+
+def check_updates(num_updates: Any) -> None:
+    """Raise unless `num_updates` are two numbers of updates, each at least 1."""
+    check_players("num_updates", num_updates)
+    check_count("num_updates.phi", num_updates.phi)
+    check_count("num_updates.theta", num_updates.theta)
+
+
+def check_play(method: Any, num_updates: Any) -> None:
+    """Raise unless `method` is simultaneous or alternating, and several updates alternate."""
+    check_updates(num_updates)
+    if method not in ("simultaneous", "alternating"):
+        raise ValueError(f'method must be "simultaneous" or "alternating", got {method!r}')
+    if method == "simultaneous" and tuple(num_updates) != (1, 1):
+        raise ValueError(
+            f"num_updates must be Players(1, 1) for simultaneous updates, got {num_updates}; "
+            'several updates need method="alternating"'
+        )
 
 
 def check_rates(rates: Any, *, zero: bool = True) -> None:

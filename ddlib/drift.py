@@ -26,10 +26,13 @@ from jaxtyping import Array, PyTree
 from ddlib import taylor
 from ddlib._check import (
     check_count,
+    check_field,
     check_inexact,
+    check_play,
     check_players,
     check_rates,
     check_state,
+    check_step,
     check_step_size,
     is_concrete,
     like,
@@ -79,16 +82,17 @@ def modified_terms(
       A function from a state to the tuple (f₀, …, f_order), each like the state.
 
     Raises:
-      ValueError: a bad order or `at`; a state of integers or without arrays; or, outside a trace, a
-        step that moves when h = 0, at this state or at others (heavy ball with fixed momentum does:
-        extend its state first), or that has no series in h where it has a value. Inside a trace the
-        terms of both are NaN.
+      ValueError: a step that is none (a field, say); a bad order or `at`; a state of integers or
+        without arrays; or, outside a trace, a step that moves when h = 0, at this state or at
+        others (heavy ball with fixed momentum does: extend its state first), or that has no series
+        in h where it has a value. Inside a trace the terms of both are NaN.
 
     >>> from ddlib.methods import euler
     >>> terms = modified_terms(euler(lambda y: -y), order=2)(jnp.array(1.0))
     >>> [round(float(f), 5) for f in terms]  # log(1 - h)/h = -1 - h/2 - h²/3 - …
     [-1.0, -0.5, -0.33333]
     """
+    check_step("step", step)
     check_count("order", order, least=0)
     check_step_size("at", at)
     weights = _logarithm_weights(order + 1)
@@ -113,8 +117,9 @@ def modified_terms(
         moves = _moves_at_rest(same, iterates[0], y)
         if is_concrete(moves) and bool(moves):
             raise ValueError(
-                "step(0, y) must return y, but this step moves at h = 0: it has no modified field "
-                "in these coordinates. Extend its state (with its momentum, say) so that it rests."
+                "step(0, y) must return y, got a step that moves at h = 0, at y or at a state near "
+                "it (a momentum that is zero at y rests there alone): it has no modified field in "
+                "these coordinates; extend its state (with its momentum, say) so that it rests"
             )
         found = tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
         if not is_concrete(found):
@@ -202,6 +207,7 @@ def modified_field(step: Step, h: float | Array, order: int) -> Field:
     >>> round(float(field(jnp.array(1.0))), 5)
     -1.05
     """
+    check_step("step", step)
     check_step_size("h", h, zero=True)
     at = jnp.where(jnp.asarray(h) > 0, h, taylor.SMALL)  # what looks at h alone sees this one
     terms = modified_terms(step, order, at=at)
@@ -292,17 +298,9 @@ def published_drift(
     >>> [float(x) for x in drift(Players(2.0, 1.0))]  # outward: +½ y
     [1.0, 0.5]
     """
+    check_field("field", field)
     check_rates(rates, zero=False)
-    check_players("num_updates", num_updates)
-    check_count("num_updates.phi", num_updates.phi)
-    check_count("num_updates.theta", num_updates.theta)
-    if method not in ("simultaneous", "alternating"):
-        raise ValueError(f'method must be "simultaneous" or "alternating", got {method!r}')
-    if method == "simultaneous" and tuple(num_updates) != (1, 1):
-        raise ValueError(
-            f"num_updates must be Players(1, 1) for simultaneous updates, got {num_updates}; "
-            'several updates need method="alternating"'
-        )
+    check_play(method, num_updates)
     alpha, lam = rates
     m, k = num_updates
     seen = 1.0 if method == "simultaneous" else 1 - 2 * alpha / lam

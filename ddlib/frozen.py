@@ -12,7 +12,7 @@ remembers), is held constant for good by `hold`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 import jax
@@ -42,6 +42,7 @@ def thaw(fn: Function, *, only_factors: bool = False) -> Function:
     (3.0, 6.0)
     """
 
+    @wraps(fn, updated=())
     def thawed(*arguments: Any) -> Any:
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*arguments)
         leaves = jax.core.eval_jaxpr(

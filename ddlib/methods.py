@@ -18,11 +18,14 @@ from jaxtyping import Array, PyTree
 from ddlib._check import (
     at_least_single,
     check_count,
+    check_field,
     check_inexact,
     check_players,
     check_rates,
     check_state,
+    check_step,
     check_step_size,
+    check_updates,
     like,
 )
 from ddlib._real import from_real, to_real
@@ -58,10 +61,15 @@ def _scale(velocity: Players, rates: Players | None) -> Players:
 def euler(field: Field) -> Step:
     """Euler's method, which is gradient descent when the field is −∇E: y + h·field(y).
 
+    Raises:
+      ValueError: a field that is none; when called: a y of integers, or a field's value that is not
+        like y.
+
     >>> step = euler(lambda y: -y)
     >>> float(step(0.5, 1.0))
     0.5
     """
+    check_field("field", field)
 
     def step(h: Any, y: PyTree) -> PyTree:
         return _move(y, field(y), h)
@@ -79,7 +87,7 @@ def simultaneous_euler(field: Field, rates: Players) -> Step:
       rates: `Players` of the learning-rate factors (α, λ): zero or positive, may be traced.
 
     Raises:
-      ValueError: rates that are not `Players`, negative or not finite.
+      ValueError: a field that is none; rates that are not `Players`, negative or not finite.
 
     >>> from ddlib.games import linear_game
     >>> step = simultaneous_euler(linear_game(0.0, 0.0), Players(1.0, 0.5))
@@ -87,6 +95,7 @@ def simultaneous_euler(field: Field, rates: Players) -> Step:
     >>> float(phi), float(theta)
     (1.5, 0.75)
     """
+    check_field("field", field)
     check_rates(rates)
     return euler(lambda y: _scale(field(y), rates))
 
@@ -116,22 +125,58 @@ def alternating_euler(
     >>> float(phi), float(theta)
     (1.5, 0.25)
     """
+    check_field("field", field)
     check_rates(rates)
-    check_players("num_updates", num_updates)
-    check_count("num_updates.phi", num_updates.phi)
-    check_count("num_updates.theta", num_updates.theta)
+    check_updates(num_updates)
     if first not in ("phi", "theta"):
         raise ValueError(f'first must be "phi" or "theta", got {first!r}')
-    order = ("phi", "theta") if first == "phi" else ("theta", "phi")
 
-    def step(h: Any, y: Players) -> Players:
-        check_players("y", y)
-        for player in order:
-            repeats = getattr(num_updates, player)
+    def updates(player: str) -> Step:
+        """All sub-updates of one player."""
+        repeats = getattr(num_updates, player)
+
+        def step(h: Any, y: Players) -> Players:
+            check_players("y", y)
             size = h * getattr(rates, player) / repeats
             for _ in range(repeats):
                 moved = _move(getattr(y, player), getattr(field(y), player), size)
                 y = y._replace(**{player: moved})
+            return y
+
+        return step
+
+    order = ("phi", "theta") if first == "phi" else ("theta", "phi")
+    return compose(*map(updates, order))
+
+
+def compose(*steps: Step) -> Step:
+    """Steps one after another, each of size h: alternation, a splitting, an epoch of minibatches.
+
+    Of the flows of two fields f, g the composition is the flow of f + g + (h/2)(g'f − f'g) + O(h²),
+    the first over h before the second: the Baker–Campbell–Hausdorff formula (Hairer, Lubich and
+    Wanner 2006, Section III.4). `ddlib.drift` finds its modified field to any order.
+
+    Args:
+      steps: one-step maps, the first to be taken first; the same one may come more than once.
+
+    Returns:
+      A step, which rests at h = 0 if each of them does.
+
+    Raises:
+      ValueError: no step, or one that is none.
+
+    >>> there, back = euler(lambda y: y), euler(lambda y: -y)
+    >>> float(compose(there, back)(0.5, 1.0))  # (1 + h)(1 − h)
+    0.75
+    """
+    if not steps:
+        raise ValueError("steps must hold at least one step, got none")
+    for i, one in enumerate(steps):
+        check_step(f"steps[{i}]", one)
+
+    def step(h: Any, y: PyTree) -> PyTree:
+        for one in steps:
+            y = one(h, y)
         return y
 
     return step
@@ -170,6 +215,7 @@ def runge_kutta(field: Field, tableau: Tableau, rates: Players | None = None) ->
     >>> round(float(step(0.1, 1.0)), 6)  # e^{-0.1}
     0.904838
     """
+    check_field("field", field)
     stages = len(tableau.b)
     if [len(row) for row in tableau.a] != list(range(stages)):
         raise ValueError(
@@ -267,6 +313,7 @@ def implicit_midpoint(
     >>> round(float(step(0.1, 1.0)), 6)  # (1 - h/2) / (1 + h/2)
     0.904762
     """
+    check_field("field", field)
     if rates is not None:
         check_rates(rates)
     field = thaw(field)
@@ -311,12 +358,13 @@ def iterate(step: Step, h: float | Array, y: PyTree, num_steps: int) -> PyTree:
       A pytree like `y` with a leading axis of length num_steps + 1; its first entry is `y`.
 
     Raises:
-      ValueError: a step size that is not positive and finite, a bad number of steps, a y of
-        integers, a step that makes a real state complex.
+      ValueError: a step that is none (a field, say), a step size that is not positive and finite, a
+        bad number of steps, a y of integers, a step that makes a real state complex.
 
     >>> iterate(euler(lambda y: -y), 0.5, jnp.array(1.0), 3).tolist()
     [1.0, 0.5, 0.25, 0.125]
     """
+    check_step("step", step)
     check_step_size("h", h)
     check_count("num_steps", num_steps, least=0)
     check_inexact("y", y)

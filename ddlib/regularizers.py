@@ -21,8 +21,9 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ddlib._check import (
-    check_count,
+    check_field,
     check_inexact,
+    check_play,
     check_players,
     check_rates,
     check_step_size,
@@ -76,15 +77,9 @@ def drift_terms(
     """
     check_rates(rates, zero=False)
     check_step_size("h", h)
-    check_players("num_updates", num_updates)
-    check_count("num_updates.phi", num_updates.phi)
-    check_count("num_updates.theta", num_updates.theta)
-    if method not in ("simultaneous", "alternating"):
-        raise ValueError(f'method must be "simultaneous" or "alternating", got {method!r}')
+    check_play(method, num_updates)
     if clock not in ("own", "joint"):
         raise ValueError(f'clock must be "own" or "joint", got {clock!r}')
-    if method == "simultaneous" and tuple(num_updates) != (1, 1):
-        raise ValueError(f"num_updates must be Players(1, 1) if simultaneous, got {num_updates}")
     alpha, lam = rates.phi * h, rates.theta * h
     m, k = num_updates
     if clock == "own":
@@ -199,9 +194,6 @@ def ode_gan(strength: float | Array) -> Players:
 
 def _inner(a: PyTree, b: PyTree) -> Array:
     return optax.tree.sum(optax.tree.mul(a, b))
-
-
-_check_terms = check_terms
 
 
 def _regularized(
@@ -332,6 +324,7 @@ def regularized_field(field: Field, terms: Players) -> Field:
     >>> [float(x) for x in damped(Players(1.0, 0.0))]
     [-0.5, -1.0]
     """
+    check_field("field", field)
     check_terms(terms)
     field = thaw(field)
 

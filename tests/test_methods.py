@@ -4,14 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from games_for_tests import distance, flat, flow, last_slope, norm
 
+from ddlib.drift import modified_field, modified_terms
 from ddlib.games import Players, linear_game
 from ddlib.methods import (
     HEUN,
     RK4,
     Tableau,
     alternating_euler,
+    compose,
     euler,
     implicit_midpoint,
     iterate,
@@ -332,3 +335,81 @@ def test_implicit_steps_of_small_states_are_solved_to_their_own_digits(dtype):
         np.testing.assert_allclose(
             got / size, 2 * 3**0.5 - 3, rtol=64 * float(jnp.finfo(dtype).eps)
         )
+
+
+def test_composed_flows_of_linear_fields_are_the_product_of_their_exponentials():
+    rng = np.random.default_rng(5)
+    matrices, y, h = rng.normal(size=(3, 4, 4)), rng.normal(size=4), 0.3
+
+    def exact(matrix):
+        return lambda h, y: jax.scipy.linalg.expm(h * matrix) @ y
+
+    step = compose(*map(exact, jnp.asarray(matrices)))
+    expected = y
+    for matrix in matrices:  # the first is taken first
+        expected = scipy.linalg.expm(h * matrix) @ expected
+    np.testing.assert_allclose(step(h, jnp.asarray(y)), expected, rtol=1e-12)
+    np.testing.assert_array_equal(step(0.0, jnp.asarray(y)), y)
+
+
+def test_composed_euler_steps_follow_the_commutator():
+    """Baker–Campbell–Hausdorff to second order: f₀ = f + g, f₁ = ½(g'f − f'g) − ½(f'f + g'g)."""
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(2, 3, 3))
+    y = rng.normal(size=3)
+    fields = (lambda y: jnp.tanh(a @ y), lambda y: jnp.sin(b @ y))
+    found = modified_terms(compose(*map(euler, fields)), 1)(jnp.asarray(y))
+    f, g = np.tanh(a @ y), np.sin(b @ y)
+    df, dg = (1 - f**2)[:, None] * a, np.cos(b @ y)[:, None] * b
+    np.testing.assert_allclose(found[0], f + g, rtol=1e-13)
+    expected = (dg @ f - df @ g - df @ f - dg @ g) / 2
+    np.testing.assert_allclose(found[1], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_alternating_updates_are_a_composition():
+    field, h, y = linear_game(0.3, 0.5), 0.2, Players(jnp.array(0.7), jnp.array(-1.1))
+    alone = [
+        simultaneous_euler(field, Players(1.0, 0.0)),
+        simultaneous_euler(field, Players(0.0, 1.0)),
+    ]
+    got, expected = alternating_euler(field, Players(1.0, 1.0))(h, y), compose(*alone)(h, y)
+    np.testing.assert_allclose(flat(got), flat(expected), rtol=4 * EPS)
+
+
+STEP, FIELD = euler(lambda y: -y), linear_game(0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: modified_terms(FIELD, 2),
+        lambda: modified_field(FIELD, 0.1, 1),
+        lambda: iterate(FIELD, 0.1, start(), 3),
+        lambda: compose(STEP, FIELD),
+        lambda: iterate(Players(FIELD, FIELD), 0.1, start(), 3),
+    ],
+)
+def test_a_field_where_a_step_is_wanted_is_named(call):
+    with pytest.raises(ValueError, match=r"must be a step, a function of h and y, got .*euler"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: euler(STEP),
+        lambda: simultaneous_euler(STEP, RATES),
+        lambda: alternating_euler(STEP, RATES),
+        lambda: runge_kutta(STEP, RK4),
+        lambda: implicit_midpoint(STEP),
+        lambda: euler(Players(FIELD, FIELD)),
+    ],
+)
+def test_a_step_where_a_field_is_wanted_is_named(call):
+    with pytest.raises(ValueError, match=r"field must be a field, a function of y alone, got"):
+        call()
+
+
+def test_a_composition_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="steps must hold at least one step, got none"):
+        compose()

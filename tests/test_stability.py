@@ -9,7 +9,13 @@ from ddlib.drift import modified_field, published_drift
 from ddlib.games import Players, dirac_gan, game_field, linear_game
 from ddlib.methods import alternating_euler, simultaneous_euler
 from ddlib.regularizers import DriftTerms, drift_terms, regularized_field
-from ddlib.stability import eigenvalues, is_stable, jacobian
+from ddlib.stability import (
+    eigenvalues,
+    is_stable,
+    jacobian,
+    jacobian_product,
+    largest_eigenvalues,
+)
 
 EPS = np.finfo(float).eps
 ORIGIN = Players(jnp.zeros(()), jnp.zeros(()))
@@ -244,7 +250,7 @@ def test_what_is_not_a_number_is_not_stable():
 
 @pytest.mark.parametrize("ask", [jacobian, eigenvalues, is_stable])
 def test_a_field_of_another_size_is_named(ask):
-    with pytest.raises(ValueError, match="y has 2, field\\(y\\) has 3"):
+    with pytest.raises(ValueError, match="got 3 of a y of 2"):
         ask(lambda y: jnp.ones(3), jnp.ones(2))
 
 
@@ -252,3 +258,79 @@ def test_a_field_of_another_size_is_named(ask):
 def test_integer_points_are_named(ask):
     with pytest.raises(ValueError, match="y must hold floating-point or complex numbers, got int"):
         ask(lambda y: 2 * y, jnp.array([1, 2]))
+
+
+def spread(seed, size=60):
+    """A real matrix, far from normal, whose eigenvalues are known: pairs a ± ib and reals."""
+    rng = np.random.default_rng(seed)
+    blocks = np.diag(np.linspace(-3, 0.5, size))
+    for i, (a, b) in enumerate([(0.4, 9.0), (-8.0, 2.0), (1.5, 0.5)]):
+        blocks[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[a, b], [-b, a]]
+    basis = np.eye(size) + np.triu(rng.normal(size=(size, size)), 1) / size
+    return basis @ blocks @ np.linalg.inv(basis)
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        ("magnitude", [0.4 + 9j, 0.4 - 9j, -8 + 2j, -8 - 2j]),
+        ("real", [1.5 + 0.5j, 1.5 - 0.5j, 0.5, 0.5 - 3.5 / 59]),
+        ("imaginary", [0.4 + 9j, 0.4 - 9j, -8 + 2j, -8 - 2j]),
+    ],
+)
+def test_largest_eigenvalues_of_a_large_jacobian(largest, expected):
+    matrix = jnp.asarray(spread(0))
+
+    def field(y):  # a frozen factor, which the Jacobian sees
+        x = jnp.concatenate(y)
+        out = matrix @ x + jax.lax.stop_gradient(x @ x) * x
+        return Players(out[:20], out[20:])
+
+    y = Players(jnp.zeros(20), jnp.zeros(40))
+    start = Players(*jnp.split(jnp.asarray(np.random.default_rng(1).normal(size=60)), [20]))
+    product = jax.jit(jacobian_product(field, y))
+    found = largest_eigenvalues(product, start, 4, largest=largest, rtol=1e-10, max_restarts=400)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-8)
+    assert (found.residuals <= 1e-8 * np.abs(expected)).all()
+    few = largest_eigenvalues(product, start, 4, largest=largest, max_restarts=1)
+    assert len(few.values) == len(few.residuals) <= 4
+
+
+def test_largest_eigenvalues_of_matrices_too_small_for_a_search():
+    field, y = at_rest(2)
+    for num in (1, 4, 5):
+        found = largest_eigenvalues(jacobian_product(field, y), y._replace(phi=jnp.ones(3)), num)
+        dense = np.linalg.eigvals(np.asarray(jacobian(field, y)))
+        sizes = np.sort(np.abs(dense))[::-1][:num]
+        np.testing.assert_allclose(np.abs(found.values), sizes, rtol=1e-12)
+        assert (found.residuals <= 1e-12 * sizes[0]).all()
+
+
+def test_largest_eigenvalues_in_single_precision_keep_their_rounding():
+    matrix = jnp.asarray(spread(3), jnp.float32)
+    start = jnp.ones(60, jnp.float32)
+    found = largest_eigenvalues(lambda v: matrix @ v, start, 2)
+    np.testing.assert_allclose(found.values, [0.4 + 9j, 0.4 - 9j], rtol=1e-3)  # the default rtol
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f, v: largest_eigenvalues(f, jnp.zeros(5), 1), "start must be finite and not zero"),
+        (lambda f, v: largest_eigenvalues(f, v * jnp.nan, 1), "start must be finite and not zero"),
+        (lambda f, v: largest_eigenvalues(f, v * 1j, 1), "start must hold real"),
+        (lambda f, v: largest_eigenvalues(f, v, 6), "num must be at most 5 entries, got 6"),
+        (lambda f, v: largest_eigenvalues(f, v, 0), "num must be an integer of at least 1"),
+        (lambda f, v: largest_eigenvalues(f, v, 1, largest="LM"), "largest must be one of"),
+        (lambda f, v: largest_eigenvalues(f, v, 1, rtol=-1.0), "rtol must be zero or positive"),
+        (
+            lambda f, v: jax.jit(lambda v: largest_eigenvalues(f, v, 1).values)(v),
+            "start must hold numbers, got a traced array",
+        ),
+        (lambda f, v: jacobian_product(lambda h, y: y, v), "field must be a field"),
+        (lambda f, v: jacobian(lambda h, y: y, v), "field must be a field"),
+    ],
+)
+def test_bad_input_to_a_search_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(lambda v: 2 * v, jnp.ones(5))
