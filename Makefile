@@ -39,13 +39,13 @@ book: $(STAMP) ## run every notebook whose run is not current, build the HTML, p
 	  $(BIN)/python -m ddbook.runner.report --profile $(PROFILE); exit $$status
 
 run: $(STAMP) ## run one notebook, NB=<name>, after those it needs; ARGS="-p key value" changes settings
-	@$(NEED_NB)$(BIN)/python -m ddbook.runner.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT) --check
+	@$(NEED_NB)$(BIN)/python -m ddbook.runner.command $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT) --check
 ifeq ($(strip $(ARGS)),)
 	@status=0; $(SNAKEMAKE) rules progress $(if $(FORCE),--force) -- $(NB) || status=1; \
 	  $(BIN)/python -m ddbook.runner.report --profile $(PROFILE) $(NB); exit $$status
 else
 	@$(SNAKEMAKE) rules progress -- needs_of_$(NB)
-	@$(BIN)/python -m ddbook.runner.run $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
+	@$(BIN)/python -m ddbook.runner.command $(NB) --profile $(PROFILE) $(ARGS) $(LIMIT)
 endif
 
 report: $(STAMP) ## list the runs that there are, and what was published by former code

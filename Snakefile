@@ -1,7 +1,7 @@
 # What has to run, in which order, and no more: `make plan` (or `snakemake -n`) says why.
 #
 # A notebook's source, the library, the settings, the data and the environment are no inputs here:
-# their dates say nothing after a checkout. `ddbook.keys` compares their content with the finished
+# their dates say nothing after a checkout. `ddbook.runner.keys` compares their content with the finished
 # run's and moves the date of a stamp file, which is the input. So a run made by hand, by this file
 # or on another machine counts alike, and `rerun-triggers` is mtime alone. Nor is the run itself an
 # output, which Snakemake would delete before the next has succeeded: `<name>.done` stands for it.
@@ -14,6 +14,7 @@ import os
 import sys
 
 from ddbook.runner import build, keys, places, profiles, run
+from ddbook.runner.job import describe
 
 ROOT = places.root()
 PROFILE = config.get("profile", "quick")
@@ -56,9 +57,9 @@ rule notebooks:
 
 
 for name in NAMES:
-    made = places.products(ROOT, PROFILE, name)
-    header = profiles.header(places.sources(ROOT)[name])
-    why = keys.stale(ROOT, PROFILE, name)
+    job = describe(ROOT, PROFILE, name)
+    made, header = job.products, job.header
+    why = keys.stale(job)
     shown = "; ".join(why).replace("{", "{{").replace("}", "}}") or "what it needs is new"
 
     rule:
@@ -76,12 +77,12 @@ for name in NAMES:
         message:
             f"{name} ({PROFILE}) runs: {shown}"
         threads: THREADS
-        priority: int(keys.expected_seconds(ROOT, PROFILE, name))  # the longest first
+        priority: int(keys.expected_seconds(job))  # the longest first
         resources:
             # `--resources gpu=2` says how many there are; the runner locks one for each job
             gpu=int(header.gpu and PROFILE != "quick"),
         shell:
-            "{sys.executable:q} -m ddbook.runner.run {params.notebook:q} --profile {PROFILE} {params.more}"
+            "{sys.executable:q} -m ddbook.runner.command {params.notebook:q} --profile {PROFILE} {params.more}"
 
     # A run may be asked for by its file as well.
     rule:

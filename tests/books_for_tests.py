@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ddbook.runner import files, keys, places
+from ddbook.runner import files, places
+from ddbook.runner.job import describe
 from ddbook.runner.places import PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -25,14 +26,12 @@ SOURCE = """\
 
 # %% tags=["parameters"]
 profile = "quick"
-num_seeds = None
-rates = None
-mode = None
+parameters = {}
 
 # %% tags=["hide-input"]
 from ddbook import page
 
-run = page.open("demo", profile, num_seeds=num_seeds, rates=rates, mode=mode)
+run = page.open("demo", profile, parameters)
 s = run.settings
 
 # %%
@@ -84,7 +83,7 @@ def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Pro
     """Leave what a finished run leaves, without a kernel."""
     made = places.products(root, profile, name)
     made.folder.mkdir(parents=True)
-    key = keys.key(root, profile, name)
+    key = describe(root, profile, name).key
     record = {"notebook": name, "profile": profile, "settings": key["settings"]}
     files.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
     made.notebook.write_text("{}")

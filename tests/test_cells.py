@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from books_for_tests import SOURCE, finish, make_book
 from ddbook.runner import cells, files, keys, places, run
+from ddbook.runner.job import describe
 from ddbook.sphinx import pages
 
 HEAD = SOURCE[: SOURCE.index("# %%\nimport os")]
@@ -76,10 +77,10 @@ COMPUTING = {
 def test_words_make_nothing_stale(name, profile, book):
     made = finish(book, profile=profile)
     rewrite(book, WORDS[name])
-    assert keys.stale(book, profile, "demo") == []
+    assert keys.stale(describe(book, profile, "demo")) == []
     # one that is asked for all the same runs as a whole
     recorded = files.read_json(made.record)["key"]
-    assert not keys.only_figures(recorded, keys.key(book, profile, "demo"))
+    assert not keys.only_figures(recorded, describe(book, profile, "demo").key)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -87,10 +88,10 @@ def test_a_figure_makes_a_run_be_drawn_again_and_nothing_published_stale(name, b
     finish(book, profile="standard")
     publish_record(book)
     rewrite(book, FIGURES[name])
-    assert keys.stale(book, "standard", "demo") == ["figures: cells"]
+    assert keys.stale(describe(book, "standard", "demo")) == ["figures: cells"]
     recorded = files.read_json(places.products(book, "standard", "demo").record)["key"]
-    assert keys.only_figures(recorded, keys.key(book, "standard", "demo"))
-    assert keys.changed_since(book, "demo") == []
+    assert keys.only_figures(recorded, describe(book, "standard", "demo").key)
+    assert keys.changed_since(describe(book, "standard", "demo")) == []
 
 
 @pytest.mark.parametrize("name", COMPUTING)
@@ -98,10 +99,10 @@ def test_what_computes_makes_a_run_stale_and_what_is_published_too(name, book):
     finish(book, profile="standard")
     publish_record(book)
     rewrite(book, COMPUTING[name])
-    assert keys.stale(book, "standard", "demo") == ["code changed"]
+    assert keys.stale(describe(book, "standard", "demo")) == ["code changed"]
     recorded = files.read_json(places.products(book, "standard", "demo").record)["key"]
-    assert not keys.only_figures(recorded, keys.key(book, "standard", "demo"))
-    assert keys.changed_since(book, "demo") == ["code changed"]
+    assert not keys.only_figures(recorded, describe(book, "standard", "demo").key)
+    assert keys.changed_since(describe(book, "standard", "demo")) == ["code changed"]
 
 
 def publish_record(book):
@@ -113,25 +114,23 @@ def publish_record(book):
 def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     """With kernels: the computing cell's output stays, the figure is new, tables are untouched."""
     made = places.products(book, "quick", "demo")
-    run.run("demo", root=book)
+    run.run(describe(book, "quick", "demo"))
     table, before = made.folder / "curve.parquet", files.read_json(made.record)
     when, bytes_before = table.stat().st_mtime_ns, table.read_bytes()
     rewrite(book, ('print("drawn with a tick at", 1)', 'print("drawn with a tick at", 2)'))
-    run.run("demo", root=book)
+    run.run(describe(book, "quick", "demo"))
     assert "figures drawn again" in capfd.readouterr().err
     assert (table.stat().st_mtime_ns, table.read_bytes()) == (when, bytes_before)
     after = files.read_json(made.record)
     assert after["finished"] == before["finished"]
-    assert keys.stale(book, "quick", "demo") == []
+    assert keys.stale(describe(book, "quick", "demo")) == []
     text = (book / "notebooks" / "demo.py").read_text()
     page = pages.usable_run(made, text, "demo", "quick")
     said = [
         output.text for cell in page.cells for output in cell.get("outputs", []) if "text" in output
     ]
     assert said == ["computed\n", "drawn with a tick at 2\n"]
-    images = [
-        o for c in page.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
-    ]
+    images = [o for c in page.cells for o in c.get("outputs", []) if "image/png" in o.get("data")]
     assert len(images) == 1
 
     # prose and captions are the source's, whatever the run's were
@@ -144,7 +143,7 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     # a figure that says it needs tables and saves one all the same is found when it draws
     rewrite(book, ("fig, ax = plt.subplots()", 'getattr(run, "save")("curve", curve)'))
     rewrite(book, ("ax.plot(curve.loss)", ""), ("ax.set_yticks([0, 1])", ""))
-    run.run("demo", root=book)
+    run.run(describe(book, "quick", "demo"))
     assert "could not be drawn from its tables; it runs as a whole" in capfd.readouterr().err
 
 
@@ -153,7 +152,11 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     [
         ("curve = ", 'run.save("more", curve)\ncurve = ', "must only draw, got a call of run.save"),
         ("plt.show()", "run.claims.record('a', True)", "got a call of run.claims.record"),
-        ('"figure"]', '"figures"]', "tag: no 'figures' .did you mean 'figure'"),
+        (
+            '"figure"]',
+            '"figures"]',
+            "a tag must be one of .*, got 'figures'; did you mean",
+        ),
         ('"hide-input", "figure"]', '"hide-input", figure]', "tags must be a list of texts"),
         ("ax.plot(curve.loss)", "%matplotlib inline", "must be plain Python"),
     ],
@@ -164,7 +167,7 @@ def test_a_figure_cell_that_does_more_is_refused_before_anything_runs(old, new, 
         cells.check(source)
     assert str(caught.value).startswith("demo.py:")
     with pytest.raises(ValueError, match=message):
-        run.check("demo", "quick", {}, book)
+        describe(book, "quick", "demo")
 
 
 def test_what_a_figure_leaves_behind_must_not_be_computed_with(book):

@@ -20,7 +20,8 @@ import nbformat
 import pytest
 import snakemake_logger_plugin_ddbook as logger
 from books_for_tests import ROOT, batch, finish, in_book, is_running, make_book, wait_for
-from ddbook.runner import files, keys, places, report, run, tables
+from ddbook.runner import command, datasets, files, kernel, keys, lock, places, report, run, tables
+from ddbook.runner.job import describe
 from ddbook.runner.origin import Commit, collect_provenance
 
 PLAIN = """\
@@ -31,9 +32,7 @@ PLAIN = """\
 
 # %% tags=["parameters"]
 profile = "quick"
-num_seeds = None
-rates = None
-mode = None
+parameters = {}
 
 # %%
 import os, signal, subprocess, sys, time
@@ -81,7 +80,7 @@ def world(tmp_path, monkeypatch):
             made.notebook.read_text() == "{}"
             and left == ["run.json", "table.txt"]
             and (made.folder / "table.txt").read_text() == "former"
-            and keys.stale(root, "quick", "demo") == ["code changed"]
+            and keys.stale(describe(root, "quick", "demo")) == ["code changed"]
         )
 
     return SimpleNamespace(root=root, made=made, book=book, former=former, is_former=is_former)
@@ -128,11 +127,11 @@ def test_a_job_that_is_killed_leaves_the_former_run_and_the_reason(world):
     done = in_book(world.root, *snakemake("demo"))
     assert done.returncode == 1 and world.is_former()
     said = complaints(done.stderr)
-    assert len(said) == 1 and "ddbook.run demo" in said[0]
+    assert len(said) == 1 and "ddbook.runner.command demo" in said[0]
     assert "exit status 137" in said[0] or "SIGKILL" in said[0]
     assert not world.made.failed.exists()
     (world.root / "notebooks" / "demo.py").write_text(say("pass"))
-    assert run.main(["demo"]) == 0  # what the killed job left is in nobody's way
+    assert command.main(["demo"]) == 0  # what the killed job left is in nobody's way
     assert (world.made.folder / "table.txt").read_text() == "new"
     assert not world.made.partial.exists()
 
@@ -155,7 +154,7 @@ def test_a_driver_that_is_killed_loses_nothing_and_the_next_goes_on(world):
     assert second.returncode == 0, said
     assert "demo (quick): was done by another process" in said
     assert count(world.root) == ["demo", "reader"]
-    assert keys.stale(world.root, "quick", "reader") == []
+    assert keys.stale(describe(world.root, "quick", "reader")) == []
 
 
 def test_two_drivers_at_once_share_the_work(world):
@@ -172,13 +171,13 @@ def test_two_drivers_at_once_share_the_work(world):
     assert sorted(set(count(world.root))) == ["demo", "reader"]
     assert count(world.root).count("demo") == 1
     for name in ("demo", "reader"):
-        assert keys.stale(world.root, "quick", name) == []
+        assert keys.stale(describe(world.root, "quick", name)) == []
 
 
 def test_what_another_batch_has_made_since_the_plan_is_not_made_again(world, capfd):
     world.book("pass")
     made = finish(world.root)
-    assert run.main(["demo", "--if-stale"]) == 0
+    assert command.main(["demo", "--if-stale"]) == 0
     assert capfd.readouterr().err == "demo (quick): was done by another process\n"
     assert made.notebook.read_text() == "{}" and count(world.root) == []
 
@@ -187,8 +186,8 @@ def test_one_that_waited_for_a_run_that_failed_runs_itself(world, monkeypatch):
     """The former run stands by its key, since what it needs is no part of that."""
     world.book("pass")
     finish(world.root)
-    monkeypatch.setattr(run, "alone", lambda *_: contextlib.nullcontext(True))
-    run.run("demo", root=world.root)
+    monkeypatch.setattr(lock, "alone", lambda *_: contextlib.nullcontext(True))
+    run.run(describe(world.root, "quick", "demo"))
     assert count(world.root) == ["demo"]
 
 
@@ -203,7 +202,7 @@ while True:
 def test_a_notebook_that_never_ends_is_ended(world, capfd):
     world.book(ENDLESS)
     world.former()
-    assert run.main(["demo", "--timeout", "4"]) == 1
+    assert command.main(["demo", "--timeout", "4"]) == 1
     lines = capfd.readouterr().err.splitlines()
     number = say(ENDLESS).splitlines().index("signal.signal(signal.SIGINT, signal.SIG_IGN)") + 1
     assert lines[0].startswith(
@@ -219,33 +218,33 @@ def test_a_notebook_that_never_ends_is_ended(world, capfd):
     assert [(o.ename, o.evalue) for o in errors] == [
         ("TimeoutError", "ended after 4 s, its time limit")
     ]
-    assert report.rows(world.root, "quick", ["demo"])[0][3].startswith("FAILED: ")
+    assert report.rows([describe(world.root, "quick", "demo")])[0][3].startswith("FAILED: ")
 
 
 def test_a_notebook_within_its_limit_is_not_ended(world):
     world.book("time.sleep(1)")
-    run.run("demo", root=world.root, timeout=60)
-    assert keys.stale(world.root, "quick", "demo") == []
+    run.run(describe(world.root, "quick", "demo"), timeout=60)
+    assert keys.stale(describe(world.root, "quick", "demo")) == []
 
 
 def test_a_limit_that_passes_before_the_kernel_is_there_ends_it_at_once():
-    with run._Limit(0.01) as limit:
+    with kernel.Limit(0.01) as limit:
         wait_for(lambda: limit.passed, 10)
-        kernel = subprocess.Popen([sys.executable, "-c", "input()"], start_new_session=True)
-        limit.watch(kernel.pid)
-        assert kernel.wait(10) == -signal.SIGKILL
+        process = subprocess.Popen([sys.executable, "-c", "input()"], start_new_session=True)
+        limit.watch(process.pid)
+        assert process.wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "inf", "nan", "1:30", "soon", ""])
 def test_a_limit_that_is_none_is_refused_before_anything_starts(value, world, capsys):
     world.book("pass")
-    assert run.main(["demo", "--timeout", value]) == 2
+    assert command.main(["demo", "--timeout", value]) == 2
     assert report.main(["--check", "--timeout", value]) == 2
     message = f"error: timeout must be a positive number of seconds, got {value!r}\n"
     assert capsys.readouterr().err == 2 * message
     assert not (world.root / "runs").exists()
     with pytest.raises(ValueError, match="timeout must be a positive number of seconds, got True"):
-        run.run("demo", root=world.root, timeout=True)
+        run.run(describe(world.root, "quick", "demo"), timeout=True)
 
 
 # --------------------------------------------------------------- full, cut and read-only disks
@@ -283,14 +282,14 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(swallowed, world, capfd):
     world.book(FILL + last)
     with mounted(world.root / "runs", "-o", "size=512k"):
         world.former()
-        assert run.main(["demo"]) == 1
+        assert command.main(["demo"]) == 1
         said = capfd.readouterr().err
         assert "demo (quick): FAILED" in said and "No space left on device" in said
         assert "Traceback" not in said or not swallowed
         assert world.is_former()
         assert not world.made.partial.exists()  # its room is free again
         (world.root / "notebooks" / "demo.py").write_text(say("pass"))
-        assert run.main(["demo"]) == 0
+        assert command.main(["demo"]) == 0
         assert (world.made.folder / "table.txt").read_text() == "new"
 
 
@@ -302,7 +301,7 @@ def test_a_disk_that_is_full_from_the_start_is_said_before_anything_runs(world, 
             file.write(bytes(1 << 20))
         assert report.main(["--check"]) == 1
         assert capfd.readouterr().err == "error: No space left on device\n"
-        assert run.main(["demo"]) == 1
+        assert command.main(["demo"]) == 1
         assert re.fullmatch(r"error: .*No space left on device\n", capfd.readouterr().err)
     assert count(world.root) == []
 
@@ -341,9 +340,11 @@ def test_a_run_cut_on_the_way_to_its_place_leaves_the_former(step, killed, world
     monkeypatch.undo()
     monkeypatch.setenv("DDBOOK_ROOT", str(world.root))
     if killed:
-        assert keys.stale(world.root, "quick", "demo") == ["no finished run"]  # not half of each
+        assert keys.stale(describe(world.root, "quick", "demo")) == [
+            "no finished run"
+        ]  # not half of each
         with pytest.raises(run.Failed):
-            run.run("demo", root=world.root)
+            run.run(describe(world.root, "quick", "demo"))
     assert world.is_former()
 
 
@@ -368,10 +369,10 @@ def test_a_file_in_a_folder_s_place_is_one_line(world):
 def test_a_read_only_checkout_is_one_line(world, capfd):
     world.book("pass")
     with mounted(world.root / "runs"):
-        command = ["mount", "-o", "remount,ro", str(world.root / "runs")]
-        subprocess.run(command, check=True)
-        assert run.main(["demo"]) == 1
-        assert run.main(["demo", "--check"]) == 1
+        remount = ["mount", "-o", "remount,ro", str(world.root / "runs")]
+        subprocess.run(remount, check=True)
+        assert command.main(["demo"]) == 1
+        assert command.main(["demo", "--check"]) == 1
         assert report.main(["--check"]) == 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 3
@@ -386,7 +387,7 @@ def test_a_refusal_of_the_system_names_the_file(world, monkeypatch, capsys):
         raise PermissionError(errno.EACCES, "Permission denied", str(world.root / "runs" / "x"))
 
     monkeypatch.setattr(run, "run", refuse)
-    assert run.main(["demo"]) == 1
+    assert command.main(["demo"]) == 1
     assert capsys.readouterr().err == "error: runs/x: Permission denied\n"
 
 
@@ -396,14 +397,14 @@ def test_a_damaged_record_or_claims_file_stops_no_report(content, world):
     made = finish(world.root)
     made.record.write_text(content)
     assert keys.seconds(made.record) == 0
-    row = report.rows(world.root, "quick", ["demo"])[0]
+    row = report.rows([describe(world.root, "quick", "demo")])[0]
     assert row[1:] == ("", "", "not run") or row[3].startswith("out of date")
     made.record.unlink()
     made.notebook.unlink()
     made.folder.rmdir()
     finish(world.root)
     made.claims.write_text(content)
-    assert report.rows(world.root, "quick", ["demo"])[0][2:] == ("unreadable", "done")
+    assert report.rows([describe(world.root, "quick", "demo")])[0][2:] == ("unreadable", "done")
 
 
 def test_a_run_on_a_stand_in_is_not_taken_for_one_on_data_that_came_meanwhile(world, monkeypatch):
@@ -418,17 +419,20 @@ def test_a_run_on_a_stand_in_is_not_taken_for_one_on_data_that_came_meanwhile(wo
         wall_seconds=1.0,
         dataset={"name": "digits", "checksum": "00", "stand_in": True},
     )
-    found = iter(["absent", "absent", "11"])
-    monkeypatch.setattr(keys, "data_fingerprint", lambda _: next(found))
+    there = {"mnist": "absent"}
+    monkeypatch.setattr(datasets, "fingerprints", lambda *_: dict(there))
 
-    def execute(_root, _source, made, scratch, *_):
-        tables.write_table(pd.DataFrame({"x": [1]}), made.partial / "t.parquet", origin)
+    def execute(job, scratch, *_):
+        tables.write_table(pd.DataFrame({"x": [1]}), job.products.partial / "t.parquet", origin)
+        datasets.note(job.products.partial, {"mnist": origin.dataset})
+        there["mnist"] = "11"
         (scratch / "notebook.ipynb").write_text("{}")
         return scratch / "notebook.ipynb"
 
     monkeypatch.setattr(run, "_execute", execute)
-    run.run("demo", root=world.root)
-    assert files.read_json(world.made.record)["key"]["data"] == "absent"
+    run.run(describe(world.root, "quick", "demo"))
+    assert files.read_json(world.made.record)["key"]["data"] == {"mnist": "absent"}
+    assert keys.stale(describe(world.root, "quick", "demo")) == ["data: mnist"]
 
 
 # ------------------------------------------------------------------ what Snakemake itself finds
@@ -476,7 +480,7 @@ def test_a_batch_in_another_locale_without_git_below_strange_letters(world, tmp_
         """
 import pandas as pd
 from ddbook import page
-run = page.open(os.environ["DDBOOK_NAME"], profile, num_seeds=num_seeds, rates=rates, mode=mode)
+run = page.open(os.environ["DDBOOK_NAME"], profile, parameters)
 run.save("curve", pd.DataFrame({"η": [1.0], "seed": [0]}))
 run.progress(1, 1, "η")
 print("η")"""
@@ -495,7 +499,7 @@ print("η")"""
     assert b"demo (quick): done in " in done.stderr and b"done\n" in done.stdout
     frame, origin = tables.read_table(world.made.folder / "curve.parquet")
     assert list(frame) == ["η", "seed"] and (origin.commit, origin.dirty) == ("unknown", True)
-    assert keys.stale(world.root, "quick", "demo") == []
+    assert keys.stale(describe(world.root, "quick", "demo")) == []
 
 
 def test_a_path_that_is_no_text_is_refused_in_a_line(tmp_path, monkeypatch, capsys):
@@ -506,7 +510,7 @@ def test_a_path_that_is_no_text_is_refused_in_a_line(tmp_path, monkeypatch, caps
     except OSError:
         pytest.skip("the file system takes no such name")
     monkeypatch.setenv("DDBOOK_ROOT", str(root))
-    assert run.main(["demo"]) == 2
+    assert command.main(["demo"]) == 2
     assert report.main(["--check"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and said[0] == said[1]

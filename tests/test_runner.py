@@ -34,8 +34,12 @@ from ddbook import page
 from ddbook.runner import (
     build,
     cells,
+    command,
+    datasets,
     files,
+    kernel,
     keys,
+    lock,
     places,
     profiles,
     publish,
@@ -44,6 +48,8 @@ from ddbook.runner import (
     tables,
     yaml_text,
 )
+from ddbook.runner import source as sources
+from ddbook.runner.job import describe
 from ddbook.runner.origin import Commit, collect_provenance
 from ddbook.runner.places import PROFILES
 
@@ -63,18 +69,22 @@ def book(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"num_seed": 2}, "demo has no 'num_seed' (did you mean 'num_seeds'?)"),
-        ({"num_seeds": 0}, "num_seeds = 0; a positive number such as 3"),
-        ({"num_seeds": 2.0}, "num_seeds = 2.0; an integer such as 3"),
-        ({"num_seeds": True}, "num_seeds = True; an integer"),
-        ({"num_seeds": "3"}, "num_seeds = '3'; an integer"),
-        ({"rates": 0.1}, "rates = 0.1; a list such as [0.1, 0.2]"),
-        ({"rates": []}, "rates = []; a list"),
-        ({"rates": [0.1, -0.1]}, "rates[1] = -0.1; a positive number"),
-        ({"rates": [0.1, float("nan")]}, "rates[1] = nan; a finite number"),
-        ({"rates": [float("inf")]}, "rates[0] = inf; a finite number"),
-        ({"rates": ["0.1"]}, "rates[0] = '0.1'; a number"),
-        ({"mode": 3}, "mode = 3; text such as 'go'"),
+        (
+            {"num_seed": 2},
+            "of demo, a name must be one of num_seeds, rates, mode, got 'num_seed'; did",
+        ),
+        ({"num_seeds": 0}, "num_seeds must be a positive number such as 3, got 0"),
+        ({"num_seeds": 2.0}, "num_seeds must be an integer such as 3, got 2.0"),
+        ({"num_seeds": True}, "num_seeds must be an integer such as 3, got True"),
+        ({"num_seeds": "3"}, "num_seeds must be an integer such as 3, got '3'"),
+        ({"rates": 0.1}, "rates must be a list such as [0.1, 0.2], got 0.1"),
+        ({"rates": []}, "rates must be a list such as [0.1, 0.2], got []"),
+        ({"rates": [0.1, -0.1]}, "rates[1] must be a positive number such as 0.1, got -0.1"),
+        ({"rates": [0.1, float("nan")]}, "rates[1] must be a finite number such as 0.1, got nan"),
+        ({"rates": [float("inf")]}, "rates[0] must be a finite number such as 0.1, got inf"),
+        ({"rates": ["0.1"]}, "rates[0] must be a number such as 0.1, got '0.1'"),
+        ({"mode": 3}, "mode must be text such as 'go', got 3"),
+        ({"mode": None}, "mode must be such as 'go', got None"),
     ],
 )
 def test_a_bad_parameter_is_named_with_what_would_do(overrides, message, book):
@@ -84,7 +94,7 @@ def test_a_bad_parameter_is_named_with_what_would_do(overrides, message, book):
 
 
 def test_good_overrides_take_the_profile_s_kind(book):
-    given = {"num_seeds": None, "rates": (1, 0.5)}
+    given = {"rates": (1, 0.5)}
     settings, variation = profiles.settings("demo", "quick", given, book)
     assert settings == {"num_seeds": 3, "rates": [1.0, 0.5], "mode": "go"}
     assert all(isinstance(rate, float) for rate in settings["rates"])
@@ -125,16 +135,19 @@ def test_a_seed_may_be_zero(given, seeded):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": -1}, "seed has -1; a seed from 0 to"),
-        ({"seeds": [0, -1]}, "seeds has -1; a seed from 0 to"),
-        ({"first_seed": 2**32}, f"first_seed has {2**32}; a seed from 0 to"),
-        ({"seeds": [1, 2, 1]}, "seeds = [1, 2, 1]; seeds that are distinct"),
-        ({"seeds": [0.0]}, "seeds[0] = 0.0; an integer"),
-        ({"num_seeds": 0}, "num_seeds = 0; a positive"),  # a number of seeds is no seed
-        ({"seed": 10**400}, "seed = 1000"),
-        ({"rates": [10**400]}, "rates[0] = 1000"),
-        ({"extra": [float("nan")]}, "extra is nan; a finite number"),
-        ({"extra": [{}]}, "extra is {}; a number"),
+        ({"seed": -1}, "seed must be seeds from 0 to 2**32 - 1, got -1"),
+        ({"seeds": [0, -1]}, "seeds must be seeds from 0 to 2**32 - 1, got -1"),
+        ({"first_seed": 2**32}, "first_seed must be seeds from 0 to 2**32 - 1, got 4294967296"),
+        ({"seeds": [1, 2, 1]}, "seeds must be distinct seeds, got [1, 2, 1]"),
+        ({"seeds": [0.0]}, "seeds[0] must be an integer such as 2, got 0.0"),
+        ({"num_seeds": 0}, "num_seeds must be a positive number"),  # a number of seeds is no seed
+        ({"seed": 10**400}, "seed must be an integer of at most 64 bits such as 3, got 1000"),
+        (
+            {"rates": [10**400]},
+            "rates[0] must be an integer of at most 64 bits such as 0.1, got 1000",
+        ),
+        ({"extra": [float("nan")]}, "extra must be a finite number, got nan"),
+        ({"extra": [{}]}, "extra must be a number, boolean, text or a list of these, got {}"),
         ({"mode": object}, "mode: a type cannot be recorded"),
     ],
 )
@@ -149,9 +162,13 @@ def test_a_seed_is_none_that_a_generator_would_change(given, message, seeded):
 @pytest.mark.parametrize(
     ("name", "profile", "message"),
     [
-        ("demp", "quick", "notebook: no 'demp' (did you mean 'demo'?); there are: demo, reader"),
-        ("demo", "quik", "profile: no 'quik' (did you mean 'quick'?); there are: quick, standard"),
-        ("../demo", "quick", "notebook: no '../demo'"),
+        ("demp", "quick", "notebook must be one of demo, reader, got 'demp'; did you mean 'demo'?"),
+        (
+            "demo",
+            "quik",
+            "profile must be one of quick, standard, paper, got 'quik'; did you mean 'quick'?",
+        ),
+        ("../demo", "quick", "notebook must be one of demo, reader, got '../demo'"),
     ],
 )
 def test_an_unknown_notebook_or_profile_is_named(name, profile, message, book):
@@ -163,17 +180,20 @@ def test_an_unknown_notebook_or_profile_is_named(name, profile, message, book):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("demo: [1]", "settings (possibly {}) are wanted"),
-        ("demo: {h: .inf}", "demo: h is inf; a finite number"),
+        ("demo: [1]", "demo must be settings (possibly {}), got [1]"),
+        ("demo: {h: .inf}", "demo: h must be a finite number, got inf"),
         ("demo: {profile: quick}", "'profile' cannot name a setting"),
-        ("demo: {h: {a: 1}}", "demo: h is {'a': 1}"),
+        (
+            "demo: {h: {a: 1}}",
+            "demo: h must be a number, boolean, text or a list of these, got {'a': 1}",
+        ),
         ("demo: {h: ", "not YAML"),
         ("demo: {h: 1, h: 2}", "'h' stands twice"),
         ("demo: {h: 1}\ndemo: {h: 2}", "'demo' stands twice"),
-        ("demo: {h: no}", "demo: h is no; true, false or another word"),
-        ("demo: {h: [On]}", "demo: h is On; true, false"),
-        ("demo: {seeds: [2, 2]}", "demo: seeds = [2, 2]; seeds that are distinct"),
-        ("demo: {seed: -1}", "demo: seed has -1; a seed from 0"),
+        ("demo: {h: no}", "demo: h must be true, false or another word, got no"),
+        ("demo: {h: [On]}", "demo: h must be true, false or another word, got On"),
+        ("demo: {seeds: [2, 2]}", "demo: seeds must be distinct seeds, got [2, 2]"),
+        ("demo: {seed: -1}", "demo: seed must be seeds from 0 to 2**32 - 1, got -1"),
     ],
 )
 def test_a_bad_profile_is_named(content, message, book):
@@ -242,40 +262,53 @@ def test_yaml_that_would_be_misread_is_refused_in_one_line(text, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("num_seeds = None\n", "", "lacks num_seeds"),
-        ("mode = None", "mode = None\nextra = None", "extra are in no profile"),
-        ("num_seeds = None", "num_seeds = 5", "num_seeds must be None"),
+        (
+            "parameters = {}",
+            "parameters = {}\nextra = None",
+            'must be profile = "quick" and parameters = {}, got',
+        ),
+        (
+            "parameters = {}",
+            'parameters = {"num_seeds": 5}',
+            "got profile = 'quick', parameters = {'num_seeds': 5}",
+        ),
+        ("parameters = {}", "parameters = None", "profiles/*.yaml hold the settings"),
+        ("parameters = {}", "num_seeds = None\nrates = None", "lacks mode"),
+        ("parameters = {}", "num_seeds = 5\nrates = None\nmode = None", "num_seeds must be None"),
+        ("parameters = {}", "x = num_seeds = None", "may only assign"),
         ('tags=["parameters"]', "", 'one cell `# %% tags=["parameters"]` is wanted, not 0'),
-        ("mode = None", "print()", "may only assign"),
-        ("mode = None", "mode = other = None", "may only assign"),
-        ("mode = None", "mode = ", "the parameters cell is no Python"),
-        ("mode = None", "mode = range(3)", "its parameter mode must be a literal"),
-        ("mode = None", "mode = None\nmode = None", "assigns mode twice"),
+        ("parameters = {}", "print()", "may only assign"),
+        ("parameters = {}", "parameters = ", "the parameters cell is no Python"),
+        ("parameters = {}", "parameters = dict()", "its parameter parameters must be a literal"),
+        ("parameters = {}", "parameters = {}\nparameters = {}", "assigns parameters twice"),
     ],
 )
 def test_a_parameters_cell_that_differs_from_the_profile_is_refused(old, new, message, book):
     source = book / "notebooks" / "demo.py"
     source.write_text(SOURCE.replace(old, new, 1))
     with pytest.raises(ValueError) as caught:
-        run.check("demo", "quick", {}, book)
+        describe(book, "quick", "demo")
     assert message in str(caught.value)
     assert not (book / "runs").exists()
 
 
 def test_a_header_says_what_a_notebook_needs(book):
-    assert profiles.header(book / "notebooks" / "reader.py") == (["demo"], False)
+    assert sources.header(book / "notebooks" / "reader.py") == (["demo"], False)
     source = book / "notebooks" / "demo.py"
     for header, message in (
-        ("{needs: [demp]}", "needs no 'demp' (did you mean 'demo'?)"),
-        ("{need: []}", "ddbook has no 'need' (did you mean 'needs'?)"),
+        ("{needs: [demp]}", "needs must be one of demo, reader, got 'demp'; did you mean 'demo'?"),
+        (
+            "{need: []}",
+            "ddbook: its entry must be one of needs, gpu, got 'need'; did you mean 'needs'?",
+        ),
         ("{needs: demo}", "needs: [names]"),
     ):
         source.write_text(SOURCE.replace("{needs: []}", header))
         with pytest.raises(ValueError) as caught:
-            profiles.header(source)
+            sources.header(source)
         assert message in str(caught.value)
     source.write_text(SOURCE.replace("{needs: []}", "{gpu: true}"))
-    assert profiles.header(source) == ([], True)
+    assert sources.header(source) == ([], True)
 
 
 HEADER, BODY = SOURCE[: SOURCE.index("\n\n")], SOURCE[SOURCE.index("\n\n") :]
@@ -300,8 +333,8 @@ def test_a_header_is_not_lost_behind_what_editors_put_before_it(header, ends, bo
     wanted = HEADER.replace("{needs: []}", "{needs: [reader], gpu: true}")
     content = header.format(wanted).replace("\n", ends) + BODY
     source.write_bytes(content.encode())
-    assert profiles.header(source) == (["reader"], True)
-    assert list(profiles.parameters(source)) == ["profile", "num_seeds", "rates", "mode"]
+    assert sources.header(source) == (["reader"], True)
+    assert list(sources.parameters(source)) == ["profile", "parameters"]
     assert len(cells.read(source)) == len(cells.read(book / "notebooks" / "reader.py"))
 
 
@@ -324,16 +357,16 @@ def test_a_header_that_says_nothing_is_named(header, message, book):
     source = book / "notebooks" / "demo.py"
     source.write_text(header + BODY)
     with pytest.raises(ValueError) as caught:
-        profiles.header(source)
+        sources.header(source)
     assert str(caught.value).startswith("demo.py: ") and message in str(caught.value)
 
 
 def test_a_header_without_a_blank_after_the_sign_is_read(book):
     source = book / "notebooks" / "demo.py"
     source.write_text("#---\n#ddbook:\n#  gpu: true\n#---\n" + BODY)
-    assert profiles.header(source) == ([], True)
+    assert sources.header(source) == ([], True)
     source.write_text(BODY)
-    assert profiles.header(source) == ([], False)
+    assert sources.header(source) == ([], False)
 
 
 NOTEBOOKS = sorted(places.sources(ROOT))
@@ -345,7 +378,7 @@ def test_every_notebook_stands_in_every_profile_with_the_same_settings(name):
     quick = sections["quick"]
     for profile, section in sections.items():
         assert list(section) == list(quick), profile
-        run.check(name, profile, section, ROOT)
+        describe(ROOT, profile, name, section)
         # each profile's values would do as overrides of quick: the kinds agree
         profiles.settings(name, "quick", section, ROOT)
 
@@ -353,89 +386,76 @@ def test_every_notebook_stands_in_every_profile_with_the_same_settings(name):
 # Keys
 
 
-def test_comments_docstrings_and_layout_of_the_library_are_no_change(tmp_path):
-    path = tmp_path / "x.py"
+def test_comments_docstrings_and_layout_of_the_library_are_no_change(book):
+    path = book / "ddlib" / "x.py"
+    (book / "notebooks" / "demo.py").write_text(SOURCE + "\nfrom ddlib import x\nx.f(1)\n")
     before, after = (
         'def f(x):\n    """A."""\n    return 2*x\n',
         "def f(x):  # B\n    return (2 * x)\n",
     )
     digests = []
-    for text in (before, after, after.replace("2", "3")):
+    for at, text in enumerate((before, before.replace("A.", "Another."), after.replace("2", "3"))):
         path.write_text(text)
-        keys._code.cache_clear()
-        digests.append(keys._code(path))
-    assert digests[0] != digests[2]
-    path.write_text(before.replace("A.", "Another."))
-    keys._code.cache_clear()
-    assert keys._code(path) == digests[0]
+        os.utime(path, (at, at))
+        digests.append(describe(book, "quick", "demo").key["library"]["ddlib.x.f"])
+    assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_run_depends_on_the_modules_that_it_imports_and_on_no_other(book):
+def test_a_run_depends_on_the_definitions_that_it_reaches_and_on_no_other(book):
     library = {
         "__init__": "",
-        "a": "from ddlib import b",
-        "b": "def f():\n    from . import c",
+        "a": "from ddlib import b\n\ndef g():\n    return b.f()\n\ndef unused():\n    return 1",
+        "b": "from ddlib.c import x\n\ndef f():\n    return x",
         "c": "x = 1",
         "other": "x = 1",
     }
     for name, text in library.items():
         (book / "ddlib" / f"{name}.py").write_text(text)
     source = book / "notebooks" / "demo.py"
-    source.write_text(SOURCE + "\nfrom ddlib.a import b\n")
-    assert list(keys.key(book, "quick", "demo")["library"]) == [
-        "__init__.py",
-        "a.py",
-        "b.py",
-        "c.py",
-    ]
+    source.write_text(SOURCE + "\nfrom ddlib.a import g\ng()\n")
+    reached = describe(book, "quick", "demo").key["library"]
+    assert list(reached) == ["ddlib.a.g", "ddlib.b.f", "ddlib.c.x"]
     source.write_text(SOURCE + "\n%matplotlib inline\n")  # cannot be parsed: all of them
-    assert "other.py" in keys.key(book, "quick", "demo")["library"]
+    assert "ddlib.other.x" in describe(book, "quick", "demo").key["library"]
 
 
 def test_a_quick_page_runs_again_when_published_tables_change(book):
     """Its own and those that it needs: it may show them. What makes them does not run again."""
     source = book / "notebooks" / "demo.py"
     source.write_text(SOURCE)
-    before = keys.key(book, "quick", "demo")
+    before = describe(book, "quick", "demo").key
     assert before["published"] == {}
     (book / "results" / "demo").mkdir(parents=True)
     (book / "results" / "demo" / "run.json").write_text("{}")
-    after = keys.key(book, "quick", "demo")
+    after = describe(book, "quick", "demo").key
     assert keys.reasons(before, after) == ["published: demo"]
-    assert keys.key(book, "standard", "demo")["published"] == {}
+    assert describe(book, "standard", "demo").key["published"] == {}
 
 
-def test_a_key_holds_the_page_code_that_the_notebook_imports(book):
+def test_a_key_holds_the_book_s_code_that_the_notebook_reaches(book):
     source = book / "notebooks" / "demo.py"
-    source.write_text(SOURCE.replace("from ddbook import page", "from ddbook import gans, page"))
-    assert "gans.py" in keys.key(book, "quick", "demo")["book"]
+    source.write_text(SOURCE + "\nfrom ddbook.sweeps.store import Store\nStore\n")
+    assert "ddbook.sweeps.store.Store" in describe(book, "quick", "demo").key["book"]
     source.write_text(SOURCE)
-    key = keys.key(book, "quick", "demo")
+    key = describe(book, "quick", "demo").key
     assert key["book"] == {}, "what saves and records computes nothing"
-    assert set(key["figures"]) == {"cells", "page.py", "figures.mplstyle"}
-
-
-def test_the_page_code_of_gans_counts_where_it_is_imported(book):
-    source = book / "notebooks" / "demo.py"
-    assert "gans.py" not in keys.key(book, "quick", "demo")["book"]
-    source.write_text(SOURCE + "\nfrom ddbook import gans, page\n")
-    assert "gans.py" in keys.key(book, "quick", "demo")["book"]
+    assert {"cells", "ddbook.page.run.open", "figures.mplstyle"} <= set(key["figures"])
 
 
 def test_what_changed_is_named(book, monkeypatch):
-    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+    assert keys.stale(describe(book, "quick", "demo")) == ["no finished run"]
     finish(book)
-    assert keys.stale(book, "quick", "demo") == []
+    assert keys.stale(describe(book, "quick", "demo")) == []
     (book / "book" / "figures.mplstyle").write_text("")
     (book / "requirements.lock").write_text("jax==9")
     (book / "ddlib" / "a.py").write_text("x = 1")
-    (book / "notebooks" / "demo.py").write_text(SOURCE + "\nimport ddlib.a")
+    (book / "notebooks" / "demo.py").write_text(SOURCE + "\nfrom ddlib.a import x\nx\n")
     content = {"demo": {**SECTION, "num_seeds": 9}, "reader": SECTION}
     (book / "profiles" / "quick.yaml").write_text(json.dumps(content))
-    assert keys.stale(book, "quick", "demo") == [
+    assert keys.stale(describe(book, "quick", "demo")) == [
         "code changed",
         "settings: num_seeds was 3, is 9",
-        "library: a.py",
+        "library: ddlib.a.x",
         "figures: figures.mplstyle",
         "environment: requirements.lock",
     ]
@@ -461,8 +481,6 @@ def two_datasets(book, monkeypatch):
     section = {**SECTION, "dataset": "mnist", "image_dataset": "cifar10"}
     content = json.dumps({"demo": section, "reader": SECTION})
     (book / "profiles" / "quick.yaml").write_text(content)
-    added = "mode = None\ndataset = None\nimage_dataset = None"
-    (book / "notebooks" / "demo.py").write_text(SOURCE.replace("mode = None", added))
     there = {"mnist": "00", "cifar10": "absent"}
     monkeypatch.setattr("ddlib.data.fingerprint", lambda name: there[name])
     return SimpleNamespace(root=book, there=there)
@@ -470,41 +488,45 @@ def two_datasets(book, monkeypatch):
 
 def test_a_key_holds_every_dataset(two_datasets):
     root, there = two_datasets.root, two_datasets.there
-    before = keys.key(root, "quick", "demo")
+    before = describe(root, "quick", "demo").key
     assert before["data"] == {"mnist": "00", "cifar10": "absent"}
     there["cifar10"] = "11"
-    after = keys.key(root, "quick", "demo")
+    after = describe(root, "quick", "demo").key
     assert keys.reasons(before, after) == ["data: cifar10"]
     there["mnist"] = "absent"
-    assert keys.reasons(after, keys.key(root, "quick", "demo")) == []  # it was real, and is gone
+    assert (
+        keys.reasons(after, describe(root, "quick", "demo").key) == []
+    )  # it was real, and is gone
     there["cifar10"] = "22"
-    assert keys.reasons(after, keys.key(root, "quick", "demo")) == ["data: cifar10"]
-    # a key of one dataset is its checksum alone, as it was when there could be but one
-    assert keys.data_fingerprint({"dataset": "mnist"}) == "absent"
-    assert keys.data_fingerprint({"dataset": "cifar10", "image_dataset": "cifar10"}) == "22"
-    assert keys.data_fingerprint({"dataset": None, "num_seeds": 1}) is None
+    assert keys.reasons(after, describe(root, "quick", "demo").key) == ["data: cifar10"]
+    assert datasets.fingerprints({"dataset": "mnist"}) == {"mnist": "absent"}
+    both = {"dataset": "cifar10", "image_dataset": "cifar10"}
+    assert datasets.fingerprints(both) == {"cifar10": "22"}
+    assert datasets.fingerprints({"dataset": None, "num_seeds": 1}) == {}
     assert keys.reasons({**after, "data": "00"}, after) == ["data changed"]
 
 
 @pytest.mark.parametrize("setting", ["dataset", "image_dataset", "datasets", "eval_datasets"])
 def test_every_unknown_dataset_is_named_before_anything_starts(setting, book):
     for given in ("cifar-10", ["mnist", "cifar-10"], ["mnist", 3]):
-        with pytest.raises(ValueError, match=rf"parameter: {setting}(\[1\])? = .*one of cifar10, "):
-            keys.data_fingerprint({setting: given})
+        with pytest.raises(
+            ValueError, match=rf"parameter: {setting}(\[1\])? = .*one of .*cifar10, "
+        ):
+            datasets.fingerprints({setting: given})
 
 
 def test_many_changes_are_counted_and_the_longest_run_goes_first(book):
     was, now = {"settings": dict.fromkeys("abcde", 1)}, {"settings": dict.fromkeys("abcde", 2)}
     assert keys.reasons(was, now) == ["settings: a, b, c and 2 more"]
-    assert keys.expected_seconds(book, "quick", "demo") == 0
+    assert keys.expected_seconds(describe(book, "quick", "demo")) == 0
     finish(book)
-    assert keys.expected_seconds(book, "quick", "demo") == 1.25
+    assert keys.expected_seconds(describe(book, "quick", "demo")) == 1.25
 
 
 def test_a_damaged_record_is_no_finished_run(book):
     made = finish(book)
     made.record.write_text('{"key": ')
-    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+    assert keys.stale(describe(book, "quick", "demo")) == ["no finished run"]
 
 
 def test_a_stamp_is_newer_than_what_must_be_made_again(tmp_path):
@@ -547,8 +569,8 @@ def dataset(stand_in: bool) -> SimpleNamespace:
 
 def test_a_page_opened_by_hand_writes_in_place_and_is_no_finished_run(book):
     made = finish(book)
-    opened = page.open("demo", "quick", num_seeds=None)
-    assert keys.stale(book, "quick", "demo") == ["no finished run"]
+    opened = page.open("demo", "quick")
+    assert keys.stale(describe(book, "quick", "demo")) == ["no finished run"]
     frame = pd.DataFrame({"seed": [4, 2, 4], "loss": [1.0, 2.0, 3.0]})
     saved = opened.save("curve", frame)
     assert saved.provenance.seeds == [2, 4] and saved.provenance.parameters == SECTION
@@ -561,19 +583,23 @@ def test_a_page_opened_by_hand_writes_in_place_and_is_no_finished_run(book):
 
 def test_other_settings_have_a_place_of_their_own(book):
     made = finish(book)
-    page.open("demo", "quick", num_seeds=5).save("curve", pd.DataFrame({"x": [1]}))
-    assert keys.stale(book, "quick", "demo") == [] and not list(made.folder.glob("*.parquet"))
+    page.open("demo", "quick", {"num_seeds": 5}).save("curve", pd.DataFrame({"x": [1]}))
+    assert keys.stale(describe(book, "quick", "demo")) == [] and not list(
+        made.folder.glob("*.parquet")
+    )
     assert len(list((book / "runs" / "variations" / "quick").glob("demo-*/curve.parquet"))) == 1
 
 
 def test_a_missing_table_says_which_there_are_and_how_to_make_it(book):
     opened = page.open("demo", "standard")
     opened.save("curve", pd.DataFrame({"x": [1]}))
-    with pytest.raises(FileNotFoundError, match=r"no table 'curv' \(did you mean 'curve'\?\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"table must be one of curve, got 'curv'; did you mean 'curve'\?"
+    ):
         opened.load("curv")
     with pytest.raises(FileNotFoundError, match="`make run NB=reader PROFILE=standard` makes it"):
         opened.load("curve", "reader")
-    with pytest.raises(ValueError, match="no 'readr'"):
+    with pytest.raises(ValueError, match="notebook must be one of demo, reader, got 'readr'"):
         opened.load("curve", "readr")
     with pytest.raises(ValueError, match="is no name"):
         opened.save("../curve", pd.DataFrame())
@@ -594,7 +620,7 @@ def test_data_marks_what_is_saved_and_recorded_after_it(book):
 
 
 def test_a_card_tells_data_labels_and_links_and_escapes_them(book):
-    opened = page.open("demo", "quick", mode="<b>")
+    opened = page.open("demo", "quick", {"mode": "<b>"})
     opened.uses(dataset(stand_in=True))
     opened.save("curve", pd.DataFrame({"x": [1, 2]}))
     shown = opened.card()._repr_html_()
@@ -666,7 +692,7 @@ def test_a_page_does_not_import_jax(book):
 
 def test_a_notebook_cannot_open_another_s_page(book, monkeypatch):
     monkeypatch.setenv("DDBOOK_NAME", "reader")
-    with pytest.raises(ValueError, match="this notebook is 'reader'"):
+    with pytest.raises(ValueError, match="name must be 'reader' in this notebook, got 'demo'"):
         page.open("demo", "quick")
 
 
@@ -683,45 +709,69 @@ def test_every_method_has_a_colour_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["demp"], "error: notebook: no 'demp' (did you mean 'demo'?)"),
-        (["demo", "--profile", "quik"], "error: profile: no 'quik'"),
-        (["demo", "-p", "rates", "[-1e-3]"], "error: parameter: rates[0] = -0.001; a positive"),
-        (["demo", "-p", "num_seeds", "-1"], "error: parameter: num_seeds = -1; a positive"),
-        (["demo", "-p", "num_seeds", ".nan"], "error: parameter: num_seeds = nan; an integer"),
+        (["demp"], "error: notebook must be one of demo, reader, got 'demp'; did you mean 'demo'?"),
+        (
+            ["demo", "--profile", "quik"],
+            "error: profile must be one of quick, standard, paper, got 'quik'",
+        ),
+        (
+            ["demo", "-p", "rates", "[-1e-3]"],
+            "error: parameter: rates[0] must be a positive number such as 0.1, got -0.001",
+        ),
+        (
+            ["demo", "-p", "num_seeds", "-1"],
+            "error: parameter: num_seeds must be a positive number such as 3, got -1",
+        ),
+        (
+            ["demo", "-p", "num_seeds", ".nan"],
+            "error: parameter: num_seeds must be an integer such as 3, got nan",
+        ),
         (["demo", "-p", "num_seeds"], "error: -p wants a name and a value"),
-        (["demo", "-p", "mode", "a", "-p", "mode", "b"], "error: parameter: mode is given twice"),
+        (
+            ["demo", "-p", "mode", "a", "-p", "mode", "b"],
+            "error: parameter: mode must be given once, got it twice",
+        ),
         (["demo", "-p", "mode", "{"], "error: parameter: mode: not YAML"),
-        (["demo", "-p", "mode", "~"], "error: parameter: mode has no value"),
-        (["demo", "-p", "mode", ""], "error: parameter: mode has no value"),
-        (["demo", "-pmode"], "error: parameter: mode has no value"),
-        (["demo", "-p", "num_seeds", "1:30"], "error: parameter: num_seeds = '1:30'; an integer"),
-        (["demo", "-p", "num_seeds", "0x1"], "error: parameter: num_seeds = '0x1'; an integer"),
-        (["demo", "-p", "rates", "[1e999]"], "error: parameter: rates[0] = inf; a finite"),
+        (["demo", "-p", "mode", "~"], "error: parameter: mode must have a value, got none"),
+        (["demo", "-p", "mode", ""], "error: parameter: mode must have a value, got none"),
+        (["demo", "-pmode"], "error: parameter: mode must have a value, got none"),
+        (
+            ["demo", "-p", "num_seeds", "1:30"],
+            "error: parameter: num_seeds must be an integer such as 3, got '1:30'",
+        ),
+        (
+            ["demo", "-p", "num_seeds", "0x1"],
+            "error: parameter: num_seeds must be an integer such as 3, got '0x1'",
+        ),
+        (
+            ["demo", "-p", "rates", "[1e999]"],
+            "error: parameter: rates[0] must be a finite number such as 0.1, got inf",
+        ),
         (
             ["demo", "-p", "mode", "yes", "-p", "num_seeds", "on"],
-            "error: parameter: num_seeds = 'on'",
+            "error: parameter: num_seeds must be an integer such as 3, got 'on'",
         ),
     ],
 )
 def test_the_command_line_refuses_before_anything_starts(arguments, message, book, capsys):
-    assert run.main(arguments) == 2
+    assert command.main(arguments) == 2
     assert capsys.readouterr().err.startswith(message)
     assert not (book / "runs").exists()
 
 
 def test_a_run_under_way_is_waited_for_and_not_run_twice(book, capsys, monkeypatch):
-    lock = places.products(book, "quick", "demo").partial.with_name("demo.lock")
-    lock.parent.mkdir(parents=True)
-    lock.write_text("4321")
-    held = lock.open("a")
+    file = places.products(book, "quick", "demo").partial.with_name("demo.lock")
+    file.parent.mkdir(parents=True)
+    file.write_text("4321")
+    held = file.open("a")
     fcntl.flock(held, fcntl.LOCK_EX)
 
     def other_process(_seconds: float) -> None:
         finish(book)
         held.close()
 
-    monkeypatch.setattr(run.time, "sleep", other_process)
-    assert run.main(["demo"]) == 0
+    monkeypatch.setattr(lock.time, "sleep", other_process)
+    assert command.main(["demo"]) == 0
     assert capsys.readouterr().err.splitlines() == [
         "demo (quick): waits for the process 4321 that runs it",
         "demo (quick): was done by another process",
@@ -729,35 +779,37 @@ def test_a_run_under_way_is_waited_for_and_not_run_twice(book, capsys, monkeypat
 
 
 def test_each_gpu_has_one_run_and_scheduler_choices_stand(monkeypatch, tmp_path):
-    monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin")
+    monkeypatch.setattr(kernel.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(
+        kernel.importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin"
+    )
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     log = io.StringIO()
-    with run._device(True, "a", log) as first, run._device(True, "b", log) as second:
+    with kernel.on_device(True, "a", log) as first, kernel.on_device(True, "b", log) as second:
         assert [first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]] == ["2", "5"]
         assert float(first["XLA_PYTHON_CLIENT_MEM_FRACTION"]) > 0.75
 
         def release(_seconds: float) -> None:
             raise TimeoutError
 
-        monkeypatch.setattr(run.time, "sleep", release)
-        with pytest.raises(TimeoutError), run._device(True, "c", log):
+        monkeypatch.setattr(kernel.time, "sleep", release)
+        with pytest.raises(TimeoutError), kernel.on_device(True, "c", log):
             pass
     assert log.getvalue() == "c: waits for a GPU\n"
-    with run._device(True, "d", log) as third:
+    with kernel.on_device(True, "d", log) as third:
         assert third["CUDA_VISIBLE_DEVICES"] == "2"
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    with run._device(True, "e", log) as fourth:
+    with kernel.on_device(True, "e", log) as fourth:
         assert fourth == {}
 
 
 def test_a_notebook_that_asks_for_no_gpu_keeps_off_it(monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    with run._device(False, "a", io.StringIO()) as environment:
+    with kernel.on_device(False, "a", io.StringIO()) as environment:
         assert environment == {"JAX_PLATFORMS": "cpu"}
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with run._device(False, "a", io.StringIO()) as environment:
+    with kernel.on_device(False, "a", io.StringIO()) as environment:
         assert environment == {}
 
 
@@ -773,7 +825,7 @@ def done(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("of a former run")
     with (root / "log").open("w+") as log:
-        returned = run.run("demo", root=root, log=log)
+        returned = run.run(describe(root, "quick", "demo"), log=log)
         log.seek(0)
         said = log.read()
     assert returned == made.notebook
@@ -782,7 +834,7 @@ def done(tmp_path_factory):
 
 def test_a_finished_run_is_in_place_and_nothing_else_is(done):
     made = done.made
-    assert keys.stale(done.root, "quick", "demo") == []
+    assert keys.stale(describe(done.root, "quick", "demo")) == []
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "claims.json",
         "curve.parquet",
@@ -808,7 +860,9 @@ def test_the_log_of_a_run_is_its_progress_and_one_line(done):
 def test_the_executed_notebook_ran_in_this_python_and_hides_the_plumbing(done):
     notebook = nbformat.read(done.made.notebook, as_version=4)
     injected = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    assert [cell.source.splitlines()[1:] for cell in injected] == [['profile = "quick"']]
+    assert [cell.source.splitlines()[1:] for cell in injected] == [
+        ['profile = "quick"', "parameters = {}"]
+    ]
     assert "remove-cell" in injected[0].metadata.tags
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = next(output.text for output in outputs if output.output_type == "stream")
@@ -860,7 +914,7 @@ def test_a_failing_notebook_says_where_and_leaves_the_former_run(book, capfd):
     made = finish(book)
     broken = SOURCE.replace('if s.mode == "fail"', 'if s.mode == "go"')
     (book / "notebooks" / "demo.py").write_text(broken)
-    assert run.main(["demo"]) == 1
+    assert command.main(["demo"]) == 1
     said = capfd.readouterr().err
     line = broken[: broken.index('if s.mode == "go"')].count("\n") + 1
     assert f'FAILED in cell [5], notebooks/demo.py:{line}: if s.mode == "go":' in said
@@ -868,11 +922,14 @@ def test_a_failing_notebook_says_where_and_leaves_the_former_run(book, capfd):
     assert said.endswith("  as far as it came: runs/quick/demo.failed.ipynb\n")
     assert "what went wrong" in made.failed.read_text()
     assert made.notebook.read_text() == "{}" and not made.partial.exists()
-    assert report.rows(book, "quick", ["demo"])[0][3] == "FAILED: runs/quick/demo.failed.ipynb"
+    assert (
+        report.rows([describe(book, "quick", "demo")])[0][3]
+        == "FAILED: runs/quick/demo.failed.ipynb"
+    )
 
 
 def test_a_kernel_that_dies_is_a_failed_run(book, capfd):
-    assert run.main(["demo", "-p", "mode", "die"]) == 1
+    assert command.main(["demo", "-p", "mode", "die"]) == 1
     said = capfd.readouterr().err
     assert "demo (quick, mode=die): FAILED in cell [5], notebooks/demo.py:" in said
     assert "Kernel died" in said and "out of memory" in said
@@ -885,7 +942,7 @@ def test_a_run_that_is_ended_leaves_nothing_that_is_read(ending, book):
     made = places.products(book, "quick", "demo", {"mode": "wait"})
     # whoever runs the tests may ignore interrupts, and children inherit that
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from ddbook import run; sys.exit(run.main())"
+    code += "from ddbook.runner import command; sys.exit(command.main())"
     command = [sys.executable, "-c", code, "demo", "-p", "mode", "wait"]
     with subprocess.Popen(
         command, env={**os.environ, "DDBOOK_ROOT": str(book)}, stderr=subprocess.PIPE, text=True
@@ -917,30 +974,30 @@ def test_only_a_current_small_run_on_real_data_is_published(book, monkeypatch):
     with pytest.raises(
         ValueError, match=r"no finished run; `make run NB=demo PROFILE=standard` first"
     ):
-        publish.publish(book, "demo")
+        publish.publish(describe(book, "standard", "demo"))
     made = finish(book, profile="standard")
     opened = page.open("demo", "standard")
     opened.uses(dataset(stand_in=True))
     opened.save("curve", pd.DataFrame({"x": [1]}))
     finish_again(book, made)
     with pytest.raises(ValueError, match=r"curve\.parquet rests on stand-in data"):
-        publish.publish(book, "demo")
+        publish.publish(describe(book, "standard", "demo"))
     opened.uses(dataset(stand_in=False))
     opened.save("curve", pd.DataFrame({"x": [1]}))
     former = book / "results" / "demo" / "former.parquet"
     former.parent.mkdir(parents=True)
     former.write_text("")
-    target = publish.publish(book, "demo")
+    target = publish.publish(describe(book, "standard", "demo"))
     assert sorted(path.name for path in target.iterdir()) == ["curve.parquet", "run.json"]
     assert [path.name for path in (book / "results").iterdir()] == ["demo"]
     monkeypatch.setattr(publish, "MAX_BYTES", 100)
     with pytest.raises(ValueError, match="100 are the most to track"):
-        publish.publish(book, "demo")
+        publish.publish(describe(book, "standard", "demo"))
 
 
 def finish_again(book: Path, made: places.Products) -> None:
     """Write the record anew, which `page.open` by hand took away."""
-    key = keys.key(book, "standard", "demo")
+    key = describe(book, "standard", "demo").key
     files.write_json({"key": key, "seconds": 1.0}, made.record)
 
 
@@ -979,7 +1036,7 @@ def test_the_html_is_built_once_when_two_ask_at_once(book, monkeypatch, capsys):
 
     monkeypatch.setattr(build.subprocess, "run", jupyter_book)
     assert build.build(book, "quick") == 0 and len(calls) == 1
-    monkeypatch.setattr(run, "alone", lambda *_: contextlib.nullcontext(True))
+    monkeypatch.setattr(lock, "alone", lambda *_: contextlib.nullcontext(True))
     assert build.build(book, "quick") == 0 and len(calls) == 1
     assert capsys.readouterr().err == "the HTML: was built by another process\n"
     made = finish(book)  # a run since then
@@ -1024,26 +1081,40 @@ def test_make_lists_its_targets_and_wants_a_notebook(book):
 
 
 @pytest.mark.parametrize(
-    ("tables", "expected"),
+    ("given", "expected"),
     [
         ([("mnist", False), ("cifar10", True)], {"mnist": "11", "cifar10": "absent"}),
-        ([("mnist", False), ("cifar10", False)], {"mnist": "11", "cifar10": "22"}),
+        ([("mnist", False), ("cifar10", False)], {"mnist": "11", "cifar10": "11"}),
         ([("digits", True)], {"mnist": "absent", "cifar10": "absent"}),
     ],
 )
-def test_of_two_datasets_each_counts_for_itself(tables, expected, tmp_path, monkeypatch):
+def test_of_two_datasets_each_counts_for_itself(given, expected, tmp_path):
     """One may have been fetched on the way, and the other been stood in for."""
-    monkeypatch.setattr(keys, "data_fingerprint", lambda settings: {"mnist": "11", "cifar10": "22"})
-    for number, (name, stand_in) in enumerate(tables):
+    for number, (name, stand_in) in enumerate(given):
         origin = collect_provenance(
             notebook="demo",
             profile="quick",
             parameters={},
             commit=Commit("unknown", True),
             wall_seconds=1.0,
-            dataset={"name": name, "checksum": "00", "stand_in": stand_in},
+            dataset={"name": name, "checksum": "11", "stand_in": stand_in},
         )
         frame = pd.DataFrame({"x": [1.0]})
         tables.write_table(frame, tmp_path / f"table_{number}.parquet", origin)
     key = {"settings": {}, "data": {"mnist": "absent", "cifar10": "absent"}}
     assert run._data_of(key, tmp_path) == expected
+
+
+def test_parameters_are_one_dict_for_papermill_too(book):
+    """And a notebook that lists them by name gets them by name."""
+    changes = {"num_seeds": 4}
+    assert describe(book, "quick", "demo", changes).inputs == {
+        "profile": "quick",
+        "parameters": changes,
+    }
+    named = "num_seeds = None\nrates = None\nmode = None"
+    source = book / "notebooks" / "demo.py"
+    source.write_text(SOURCE.replace("parameters = {}", named))
+    assert describe(book, "quick", "demo", changes).inputs == {"profile": "quick", **changes}
+    opened = page.open("demo", "quick", num_seeds=4, rates=None)
+    assert opened.settings.num_seeds == 4 and opened.settings.rates == SECTION["rates"]

@@ -1,7 +1,7 @@
 """What a notebook opens with: its settings, its claims, and where its tables go.
 
 from ddbook import page
-run = page.open("two_player_games", profile, num_seeds=num_seeds)
+run = page.open("two_player_games", profile, parameters)
 s, claims = run.settings, run.claims
 """
 

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,45 +18,52 @@ from typing import TYPE_CHECKING, Any
 from ddbook.page import claims as ledger
 from ddbook.page import style
 from ddbook.page.card import Card
+from ddbook.page.data import Data
 from ddbook.page.tables import Table, check_name, label_of
-from ddbook.runner import files, keys, places, profiles, tables
+from ddbook.runner import datasets, files, keys, places, profiles, tables
+from ddbook.runner.choice import refusal
+from ddbook.runner.former import given
+from ddbook.runner.job import Job, describe
 from ddbook.runner.origin import Commit, collect_provenance, commit_of, device_description
 from ddbook.sweeps import store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ddlib.data import Dataset
+
 PROGRESS_SECONDS = 10.0
+DATA_MUST_BE_NAMED = False  # whether what names no data, nor had it named by `uses`, is refused
 
 
 class Run:
     """One run of a notebook; `open` makes it."""
 
-    def __init__(
-        self, root: Path, name: str, profile: str, settings: dict[str, Any], folder: Path
-    ) -> None:
-        self.name = name
-        self.profile = profile
-        self.settings = SimpleNamespace(**settings)
-        self._root = root
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.name = job.name
+        self.profile = job.profile
+        self.settings = SimpleNamespace(**job.settings)
+        self._root = job.root
         self._folder = folder
         self._start = time.monotonic()
         self._spoke = self._start
-        self._dataset: dict[str, Any] | None = None
+        self._dataset: datasets.Recorded = None  # what `uses` named
         self._tables: dict[str, Table] = {}
         by_hand = "DDBOOK_FOLDER" not in os.environ
         self._draws = os.environ.get("DDBOOK_DRAWS") == "1"  # figures of a finished run, no more
+        self._data = Data(job.profile, folder, None if by_hand else set(job.data))
 
         def write(book: ledger.Ledger) -> None:
             self._must_compute("record a claim")
             files.write_json(book.as_dict(), folder / "claims.json")
 
         self.claims = ledger.Ledger(
-            ledger.load(root / "book" / "claims.yml"),
-            notebook=name,
-            profile=profile,
+            ledger.load(job.root / "book" / "claims.yml"),
+            notebook=job.name,
+            profile=job.profile,
             on_record=write,
             replace=by_hand,  # a cell may be run again
+            rests_on=self._rests_on,
         )
 
     def _must_compute(self, what: str) -> None:
@@ -67,55 +74,66 @@ class Run:
     def _commit(self) -> Commit:
         return commit_of(self._root, ignore=("results",))
 
+    def data(
+        self, name: str, split: str = "train", *, seed: int = 0, subset: int | None = None
+    ) -> Dataset:
+        """Return a split of a dataset (`ddlib.data.load`), and note that the run rests on it.
+
+        The name is a setting's (`dataset`, `…_dataset`) or stands as text in the call: so a key
+        holds it. With the profile `quick`, where no source can give the dataset, a labelled
+        stand-in is returned; the others stop, with `DatasetUnavailable`. `ValueError` for a name,
+        a split, a seed or a subset that will not do.
+        """
+        self._must_compute("take data")
+        return self._data.load(name, split, seed, subset)
+
     def uses(self, dataset: Any) -> None:
-        """Say that what is saved and recorded from here on rests on this data.
+        """Say that what is saved and recorded from here on, and names no data, rests on this.
 
         `dataset` is a `ddlib.data.Dataset`, a `Table` made from one, or None.
         """
-        if isinstance(dataset, Table):
-            self._dataset = dataset.provenance.dataset
-        elif dataset is None:
-            self._dataset = None
+        if dataset is None or isinstance(dataset, Table):
+            self._dataset = dataset and dataset.provenance.dataset
         else:
-            self._dataset = {
-                "name": dataset.name,
-                "checksum": dataset.checksum,
-                "stand_in": dataset.stand_in,
-            }
-        self.claims.dataset = self._dataset
+            self._dataset = {field: getattr(dataset, field) for field in datasets.FIELDS}
+
+    def _rests_on(self, data: Any, what: str) -> datasets.Recorded:
+        if data is None and not DATA_MUST_BE_NAMED:
+            return self._dataset
+        return self._data.under(data, what)
 
     @property
     def _store(self) -> store.Store:
         return store.Store(places.store(self._root, self.name))
 
-    def scratch(self, key: dict[str, Any]) -> Path:
+    def scratch(self, key: dict[str, Any], *, data: Any = None) -> Path:
         """Return the folder of checkpoints for what `cached` is computing under the same key."""
-        return self._store.scratch(self._whole(key))
+        return self._store.scratch(self._whole(key, data))
 
-    def digest(self, key: dict[str, Any]) -> str:
-        """Return a short name for what has this key and the data that `uses` named, for a table.
+    def digest(self, key: dict[str, Any], *, data: Any = None) -> str:
+        """Return a short name for what has this key and this data, for a table.
 
         A published row that carries it can stand for a run with an equal key.
         """
-        return self._store.name(self._whole(key))
+        return self._store.name(self._whole(key, data))
 
-    def _whole(self, key: dict[str, Any]) -> dict[str, Any]:
-        return {**key, "dataset": self._dataset}
+    def _whole(self, key: dict[str, Any], data: Any) -> dict[str, Any]:
+        return {**key, "dataset": self._rests_on(data, "what is kept")}
 
     @property
     def folder(self) -> Path:
         """Where this run's tables go; what else a notebook writes there goes with them."""
         return self._folder
 
-    def cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+    def cached(self, key: dict[str, Any], compute: Callable[[], Any], *, data: Any = None) -> Any:
         """Return `compute()`, or what it gave when a run with an equal key was finished before.
 
         The key must hold all that the result depends on, the program included
         (`ddlib.sweep.program_fingerprint`). So a batch that was cut goes on where it was, and its
-        shards may run side by side. The data that `uses` named is part of the key.
+        shards may run side by side. The data, named as in `save`, is part of the key.
         """
         self._must_compute("compute what is kept")
-        store, whole = self._store, self._whole(key)
+        store, whole = self._store, self._whole(key, data)
         value = store.get(whole)
         if value is None:
             start = time.monotonic()
@@ -130,17 +148,23 @@ class Run:
             value = store.get(whole)  # as any later run will find it
         return value
 
-    def stored(self, key: dict[str, Any]) -> Any:
+    def stored(self, key: dict[str, Any], *, data: Any = None) -> Any:
         """Return what `cached` kept under this key; `KeyError` when there is none."""
-        value = self._store.get(self._whole(key))
+        value = self._store.get(self._whole(key, data))
         if value is None:
             raise KeyError(key)
         return value
 
-    def save(self, table: str, frame: pd.DataFrame) -> Table:
-        """Save a tidy table with its provenance; its seeds are those of its column `seed`."""
+    def save(self, table: str, frame: pd.DataFrame, *, data: Any = None) -> Table:
+        """Save a tidy table with its provenance; its seeds are those of its column `seed`.
+
+        `data` is what the table rests on: a dataset that `run.data` gave, a `Table` (then that
+        table's data), `"none"` for a toy that needs none, or a list of these. `ValueError`, before
+        anything is written, when it is none of them.
+        """
         check_name(table)
         self._must_compute(f"save the table {table}")
+        dataset = self._rests_on(data, f"the table {table}")
         settings = vars(self.settings)
         if "seed" in frame.columns:
             seeds = sorted({int(seed) for seed in frame["seed"]})
@@ -151,7 +175,7 @@ class Run:
             profile=self.profile,
             parameters=settings,
             seeds=seeds,
-            dataset=self._dataset,
+            dataset=dataset,
             commit=self._commit,
             wall_seconds=round(time.monotonic() - self._start, 3),
         )
@@ -172,10 +196,8 @@ class Run:
         path = folder / f"{table}.parquet"
         if not path.is_file():
             there = sorted(file.stem for file in folder.glob("[!.]*.parquet"))
-            raise FileNotFoundError(
-                f"{notebook or self.name} ({self.profile}) has no table "
-                f"{profiles.suggestion(table, there)}. {remedy}"
-            )
+            of = f"{notebook or self.name} ({self.profile}): table"
+            raise FileNotFoundError(f"{refusal(of, there, table)}; {remedy}")
         frame, provenance = tables.read_table(path)
         return Table(frame, provenance, label_of(provenance), table)
 
@@ -186,7 +208,7 @@ class Run:
         if not path.is_file():
             return None
         frame, provenance = tables.read_table(path)
-        since = tuple(keys.changed_since(self._root, notebook or self.name))
+        since = tuple(keys.changed_since(describe(self._root, "standard", notebook or self.name)))
         label = f"{label_of(provenance)}, published"
         return Table(frame, provenance, label, table, published=True, since=since)
 
@@ -214,24 +236,24 @@ class Run:
             os.write(int(log), f"  {line}\n".encode())
 
 
-def open(name: str, profile: str, **overrides: Any) -> Run:
+def open(
+    name: str, profile: str, parameters: Mapping[str, Any] | None = None, **former: Any
+) -> Run:
     """Open the page of notebook `name`: check its settings, set the figure style.
 
-    `overrides` are the notebook's own parameters; those that are None stand for the profile's
-    value. `ValueError` says what is wrong with a name or value, and what would do.
+    `parameters` are settings in place of the profile's, such as `{"num_seeds": 3}`. `ValueError`
+    says what is wrong with a name or value, and what would do.
     """
-    root = places.root()
-    settings, variation = profiles.settings(name, profile, overrides, root)
     expected = os.environ.get("DDBOOK_NAME", name)
     if name != expected:
-        raise ValueError(f"page.open({name!r}, …): this notebook is {expected!r}")
+        raise ValueError(f"page.open: name must be {expected!r} in this notebook, got {name!r}")
+    job = describe(places.root(), profile, name, {**(parameters or {}), **given(former)})
     if "DDBOOK_FOLDER" in os.environ:
         folder = Path(os.environ["DDBOOK_FOLDER"])
     else:
-        products = places.products(root, profile, name, variation)
-        folder = products.folder
+        folder = job.products.folder
         # tables made by hand may be half of this and half of that: they are no finished run
-        products.record.unlink(missing_ok=True)
-        products.claims.unlink(missing_ok=True)
-    style.use(root)
-    return Run(root, name, profile, settings, folder)
+        job.products.record.unlink(missing_ok=True)
+        job.products.claims.unlink(missing_ok=True)
+    style.use(job.root)
+    return Run(job, folder)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook.runner import files, keys, places, profiles, run
+from ddbook.runner import files, keys, lock, places, profiles
 
 TAIL = 15  # lines of the log that are shown when no warning explains a failed build
 
@@ -52,7 +52,7 @@ def _stale(root: Path, profile: str) -> list[str]:
 def build(root: Path, profile: str) -> int:
     """Build the HTML, once when two ask at once; return the exit status of Jupyter Book."""
     profiles.check_profile(profile)
-    with run.alone(root / "runs" / ".stamps" / "html.lock", "the HTML", sys.stderr) as waited:
+    with lock.alone(root / "runs" / ".stamps" / "html.lock", "the HTML", sys.stderr) as waited:
         if waited and _is_newest(root, profile):
             print("the HTML: was built by another process", file=sys.stderr, flush=True)
             return 0

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddbook.runner import profiles
+from ddbook.runner.choice import refusal
+from ddbook.runner.source import text as text_of
 
-FIGURE = "figure"
+FIGURE, PARAMETERS = "figure", "parameters"
 TAGS = (
-    *("parameters", FIGURE, "hide-input", "hide-output", "hide-cell"),
+    *(PARAMETERS, FIGURE, "hide-input", "hide-output", "hide-cell"),
     *("remove-input", "remove-output", "remove-cell", "scroll-output"),
 )
 KEEPS = ("save", "record", "cached", "uses", "data")  # what a figure cell must not call
@@ -40,7 +41,7 @@ class Cell(NamedTuple):
 
 def read(source: Path) -> list[Cell]:
     """Return the cells of a py:percent source; `ValueError` for tags that there are not."""
-    text = profiles.text(source).replace("\r\n", "\n")
+    text = text_of(source).replace("\r\n", "\n")
     marks = list(_MARK.finditer(text))
     found = []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
@@ -54,7 +55,7 @@ def read(source: Path) -> list[Cell]:
             raise ValueError(f"{source.name}:{line}: tags must be a list of texts") from error
         for tag in tags:
             if tag not in TAGS:
-                raise ValueError(f"{source.name}:{line}: tag: no {profiles.suggestion(tag, TAGS)}")
+                raise ValueError(f"{source.name}:{line}: {refusal('a tag', TAGS, tag)}")
         found.append(Cell("[markdown]" not in head, tuple(tags), body, line))
     return found
 
@@ -88,8 +89,12 @@ def check(source: Path) -> None:
 
 
 def computing(cells: Sequence[Cell]) -> str:
-    """Return a digest of what the cells compute: comments and layout are no part of it."""
-    return _digest([cell for cell in cells if cell.code and FIGURE not in cell.tags])
+    """Return a digest of what the cells compute: comments and layout are no part of it.
+
+    Nor is the parameters cell, whose values are the settings.
+    """
+    none = {FIGURE, PARAMETERS}
+    return _digest([cell for cell in cells if cell.code and not none & set(cell.tags)])
 
 
 def figures(cells: Sequence[Cell]) -> str:
@@ -97,11 +102,18 @@ def figures(cells: Sequence[Cell]) -> str:
     return _digest([cell for cell in cells if cell.code and FIGURE in cell.tags])
 
 
+def text(cells: Sequence[Cell], *, figures: bool = True) -> str:
+    """Return the code of the cells as one text, with those that only draw or without them."""
+    return "\n".join(c.text for c in cells if c.code and (figures or FIGURE not in c.tags))
+
+
 def same(one: str, other: str) -> bool:
     """Say whether two cells' code does the same.
 
     >>> same("x = 1  # one", "x = 1"), same("x = 1", "x = 2")
     (True, False)
+    >>> same("run = page.open('a', profile, h=h)", "run = page.open('a', profile, parameters)")
+    True
     """
     return _dump(one) == _dump(other)
 
@@ -115,7 +127,7 @@ def to_draw(cells: Sequence[Cell]) -> list[bool] | None:
     """
     code = [cell for cell in cells if cell.code]
     needed = [
-        bool({FIGURE, "parameters"} & set(cell.tags)) or only_defines(cell.text) for cell in code
+        bool({FIGURE, PARAMETERS} & set(cell.tags)) or only_defines(cell.text) for cell in code
     ]
     known = set(dir(builtins))
     for cell, wanted in zip(code, needed, strict=True):
@@ -138,7 +150,17 @@ def _parsed(text: str) -> ast.Module | None:
 
 def _dump(text: str) -> str:
     tree = _parsed(text)
-    return text if tree is None else ast.dump(tree)
+    return text if tree is None else ast.dump(_Opened().visit(tree))
+
+
+class _Opened(ast.NodeTransformer):
+    """Leaves of `page.open(name, …)` the name: what else it is given are the settings."""
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if ast.unparse(node.func) == "page.open":
+            node.args, node.keywords = node.args[:1], []
+        return node
 
 
 def _digest(cells: Sequence[Cell]) -> str:

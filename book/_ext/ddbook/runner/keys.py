@@ -1,55 +1,56 @@
 """What a run depends on, and whether a finished run still stands.
 
-A key holds, in parts that can be named, the code of the notebook's cells, the library modules that
-they reach, the settings, the published tables that it may show, the data and the environment; and,
-as a part of its own, what only draws. Prose and captions are in no key. It is compared with the key
-that the finished run left in `run.json`: content decides, never a file's date, so a fresh checkout
-or a touched file runs nothing again. A run that differs in what draws alone is drawn again.
+A key holds, in parts that can be named, the code of the notebook's cells, the definitions of our
+packages that they reach (`reach`), the settings, the published tables that it may show, the data
+and the environment; and, as a part of its own, what only draws. Prose and captions are in no key.
+It is compared with the key that the finished run left in `run.json`: content decides, never a
+file's date, so a fresh checkout or a touched file runs nothing again. A run that differs in what
+draws alone is drawn again.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ddbook.runner import cells, files, places, profiles
+from ddbook.runner import cells, datasets, files, reach
 
-HERE = Path(__file__).parent  # where the kernel will import the book's package from
+if TYPE_CHECKING:
+    from ddbook.runner.job import Job
+
+HERE = Path(__file__).parents[1]  # where the kernel will import the book's package from
 FIGURES = "figures"  # the part of a key that makes a run be drawn again, not computed
-DRAWS = "page"  # the module of ours that saves, records and sets the style, and computes nothing
+DRAWS = "ddbook.page"  # the room of ours that saves, records, sets the style: it computes nothing
+RUNS = "ddbook.runner"  # the room that makes runs, and is no part of them
 
 FEW = 3  # changes that are named one by one
 
 
-def key(
-    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the key of a run of `name` now; `ValueError` for what `profiles.settings` refuses."""
-    source = profiles.check_notebook(root, name)
-    style = root / "book" / "figures.mplstyle"
+def key(job: Job) -> dict[str, Any]:
+    """Return what a run rests on, now."""
+    root, style = job.root, job.root / "book" / "figures.mplstyle"
     shown = {}
-    if profile == "quick":  # it may show what larger ones made
-        tables = (name, *profiles.header(source).needs)
-        records = {table: root / "results" / table / "run.json" for table in tables}
-        shown = {t: _digest(path.read_bytes()) for t, path in records.items() if path.is_file()}
-    computes = computing(root, profile, name, overrides)
+    if job.profile == "quick":  # it may show what larger ones made
+        records = {name: _published(root, name) for name in (job.name, *job.header.needs)}
+        shown = {n: _digest(path.read_bytes()) for n, path in records.items() if path.is_file()}
+    computes = computing(job)
+    reached = {**computes["library"], **computes["book"]}
+    drawn = _packages(root, RUNS).reached(cells.text(job.cells))
     return {
         **computes,
         FIGURES: {
-            "cells": cells.figures(cells.read(source)),
-            f"{DRAWS}.py": _code(HERE / f"{DRAWS}.py"),
+            "cells": cells.figures(job.cells),
+            **{name: digest for name, digest in drawn.items() if name not in reached},
             style.name: _digest(style.read_bytes()),
         },
         "published": shown,
-        "data": data_fingerprint(computes["settings"]),
+        "data": job.data,
         "environment": {
             "python": ".".join(map(str, sys.version_info[:2])),
             "requirements.lock": _digest(_read(root / "requirements.lock")),
@@ -57,24 +58,32 @@ def key(
     }
 
 
-def computing(
-    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def computing(job: Job) -> dict[str, Any]:
     """Return the parts of a key that say what is computed: code and settings."""
-    settings, _ = profiles.settings(name, profile, overrides, root)
-    source = profiles.check_notebook(root, name)
+    code = cells.text(job.cells, figures=False) + datasets.reaches(job.cells)
+    reached = _packages(job.root, RUNS, DRAWS).reached(code)
+    parts = {"library": "ddlib.", "book": "ddbook."}
     return {
-        "code": cells.computing(cells.read(source)),
-        "settings": settings,
-        "library": _package(root / "ddlib", source),
-        "book": _package(HERE, source, without=DRAWS),
+        "code": cells.computing(job.cells),
+        "settings": job.settings,
+        **{
+            part: {name: digest for name, digest in reached.items() if name.startswith(package)}
+            for part, package in parts.items()
+        },
     }
 
 
-def expected_seconds(root: Path, profile: str, name: str) -> float:
+def _published(root: Path, name: str) -> Path:
+    return root / "results" / name / "run.json"
+
+
+def _packages(root: Path, *without: str) -> reach.Packages:
+    return reach.Packages({"ddlib": root / "ddlib", "ddbook": HERE}, without)
+
+
+def expected_seconds(job: Job) -> float:
     """Return how long the last run took, here or, published, elsewhere; 0 if nobody knows."""
-    published = root / "results" / name / "run.json"
-    return seconds(places.products(root, profile, name).record) or seconds(published)
+    return seconds(job.products.record) or seconds(_published(job.root, job.name))
 
 
 def seconds(record: Path) -> float:
@@ -84,26 +93,6 @@ def seconds(record: Path) -> float:
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
     return found if math.isfinite(found) else 0.0
-
-
-def data_fingerprint(settings: Mapping[str, Any]) -> str | dict[str, str] | None:
-    """Return the checksum of the data that the settings name, "absent", or None if they don't.
-
-    Of several datasets, the checksums by the datasets' names. `ValueError` names a setting whose
-    dataset there is not.
-    """
-    named = profiles.datasets(settings)
-    if not named:
-        return None
-    from ddlib import data
-
-    found = {}
-    for setting, name in named.items():
-        try:
-            found[name] = data.fingerprint(name)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"parameter: {setting} = {name!r}; {error}") from error
-    return found if len(found) > 1 else found.popitem()[1]
 
 
 def reasons(recorded: Any, current: Mapping[str, Any]) -> list[str]:
@@ -139,34 +128,30 @@ def _stands(part: str, was: Any, now: Any) -> bool:
     return bool(was == now)
 
 
-def stale(
-    root: Path, profile: str, name: str, overrides: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Say why `name` has to run; nothing when its finished run still stands."""
-    _, variation = profiles.settings(name, profile, overrides, root)
-    made = places.products(root, profile, name, variation)
+def stale(job: Job) -> list[str]:
+    """Say why a job has to run; nothing when its finished run still stands."""
     recorded = None
-    if made.notebook.is_file() and made.record.is_file():
+    if job.products.notebook.is_file() and job.products.record.is_file():
         try:
-            recorded = files.read_json(made.record).get("key")
+            recorded = files.read_json(job.products.record).get("key")
         except (OSError, ValueError, AttributeError):
             recorded = None
-    return reasons(recorded, key(root, profile, name, overrides))
+    return reasons(recorded, job.key)
 
 
-def changed_since(root: Path, name: str) -> list[str]:
-    """Say what the published tables of `name` rest on that has changed since; nothing if none has.
+def changed_since(job: Job) -> list[str]:
+    """Say what the published tables of a job of the standard profile rest on that has changed.
 
-    `ValueError` as `key`, and for a published record that cannot be read.
+    Nothing if none has. `ValueError` for a published record that cannot be read.
     """
-    record = root / "results" / name / "run.json"
+    record = _published(job.root, job.name)
     if not record.is_file():
         return []
     try:
         was = files.read_json(record)["key"]
     except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{record.name} of {name} has no key ({error})") from error
-    return reasons(was, computing(root, "standard", name))
+        raise ValueError(f"{record.name} of {job.name} has no key ({error})") from error
+    return reasons(was, computing(job))
 
 
 def only_figures(recorded: Any, current: Mapping[str, Any]) -> bool:
@@ -233,61 +218,3 @@ def _digest(content: bytes) -> str:
 
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
-
-
-@functools.cache
-def _code(path: Path) -> str:
-    """Digest what Python code does: comments, docstrings and layout are not part of it."""
-    text = profiles.text(path)
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:  # the notebook that imports it will say so
-        return _digest(text.encode())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            body[0] = ast.Pass()
-    return _digest(ast.dump(tree).encode())
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _package(folder: Path, source: Path, without: str = "") -> dict[str, str]:
-    """Return digests of the modules in a package's folder that `source` imports, also through each
-    other, but for one module and what it imports itself.
-    """
-    modules = {path.stem: path for path in sorted(folder.glob("*.py"))}
-    if without:  # and what names the package says of itself
-        modules = {
-            name: path for name, path in modules.items() if name not in (without, "__init__")
-        }
-    wanted: set[str] = {"__init__"} & set(modules)
-    new = _imports(source, folder.name, modules)
-    while new - wanted:
-        wanted |= new
-        new = {name for module in new for name in _imports(modules[module], folder.name, modules)}
-    return {f"{name}.py": _code(modules[name]) for name in sorted(wanted)}
-
-
-def _imports(path: Path, package: str, modules: Iterable[str]) -> set[str]:
-    """Return which of a package's `modules` the file at `path` imports, anywhere in it."""
-    try:
-        tree = ast.parse(profiles.text(path))
-    except SyntaxError:  # an IPython magic, say: then anything may be imported
-        return set(modules)
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            inside = node.level > 0 and path.parent.name == package
-            base = ".".join(filter(None, [package if inside else "", node.module or ""]))
-            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    parts = (name.split(".") for name in names)
-    return {part[1] for part in parts if part[0] == package and len(part) > 1} & set(modules)

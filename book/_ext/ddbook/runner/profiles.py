@@ -8,43 +8,32 @@ of settings are known by their names: datasets (`dataset`, `image_dataset`) and 
 
 from __future__ import annotations
 
-import ast
-import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ddbook.runner import places
+from ddbook.runner.choice import refusal
 from ddbook.runner.files import plain
 from ddbook.runner.places import PROFILES
 from ddbook.runner.yaml_text import load_yaml
 
-
-def suggestion(given: str, allowed: Iterable[str]) -> str:
-    """Say what would do in place of `given`, the closest first.
-
-    >>> suggestion("quik", ["quick", "standard"])
-    "'quik' (did you mean 'quick'?); there are: quick, standard"
-    """
-    allowed = list(allowed)
-    close = difflib.get_close_matches(given, allowed, n=1)
-    meant = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{given!r}{meant}; there are: {', '.join(allowed) or 'none'}"
+RESERVED = ("profile", "parameters", "name")  # no settings
 
 
 def check_profile(profile: str) -> None:
     """Raise `ValueError` unless `profile` is one of ours."""
     if profile not in PROFILES:
-        raise ValueError(f"profile: no {suggestion(str(profile), PROFILES)}")
+        raise ValueError(refusal("profile", PROFILES, profile))
 
 
 def check_notebook(root: Path, name: str) -> Path:
     """Return the source of notebook `name`; `ValueError` names the closest when there is none."""
     sources = places.sources(root)
     if name not in sources:
-        raise ValueError(f"notebook: no {suggestion(str(name), sources)}")
+        raise ValueError(refusal("notebook", sources, name))
     return sources[name]
 
 
@@ -55,12 +44,16 @@ def read(root: Path, profile: str) -> dict[str, dict[str, Any]]:
     try:
         content = load_yaml(path.read_text(encoding="utf-8")) or {}
         if not isinstance(content, dict):
-            raise ValueError(f"notebooks and their settings are wanted, not {content!r}")
+            raise ValueError(f"a profile must be notebooks and their settings, got {content!r}")
         for name, section in content.items():
             if not isinstance(section, dict):
-                raise ValueError(f"{name}: settings (possibly {{}}) are wanted, not {section!r}")
+                raise ValueError(f"{name} must be settings (possibly {{}}), got {section!r}")
             for key, value in section.items():
-                if not (isinstance(key, str) and key.isidentifier()) or key in ("profile", "name"):
+                if not (isinstance(key, str) and key.isidentifier()) or key in (
+                    "profile",
+                    "parameters",
+                    "name",
+                ):
                     raise ValueError(f"{name}: {key!r} cannot name a setting")
                 _check_kind(f"{name}: {key}", value)
                 if _is_seed(key):
@@ -77,8 +70,8 @@ def settings(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a run and, of these, the ones that differ from the profile's.
 
-    Overrides that are None stand for the profile's value. `ValueError` names a setting that is
-    unknown, of the wrong type, not finite or not positive, and says what would do.
+    `ValueError` names a setting that is unknown, of the wrong type, not finite or not positive,
+    and says what would do.
     """
     root = places.root() if root is None else root
     content = read(root, profile)
@@ -91,11 +84,12 @@ def settings(
     result = dict(section)
     for key, given in (overrides or {}).items():
         if key not in section:
-            raise ValueError(f"parameter: {name} has no {suggestion(key, section)}")
-        if given is not None:
-            result[key] = _like(key, _plain(key, given), section[key], signed=_is_seed(key))
-            if _is_seed(key):
-                _check_seeds(f"parameter: {key}", result[key])
+            raise ValueError(refusal(f"parameter: of {name}, a name", section, key))
+        if given is None and section[key] is not None:
+            raise ValueError(f"parameter: {key} must be such as {section[key]!r}, got None")
+        result[key] = _like(key, _plain(key, given), section[key], signed=_is_seed(key))
+        if _is_seed(key):
+            _check_seeds(f"parameter: {key}", result[key])
     return result, {key: value for key, value in result.items() if value != section[key]}
 
 
@@ -111,11 +105,11 @@ def _check_kind(at: str, value: Any) -> None:
         for item in value:
             _check_kind(at, item)
     elif isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
-        raise ValueError(f"{at} is {value}; true, false or another word would do")
+        raise ValueError(f"{at} must be true, false or another word, got {value}")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{at} is {value}; a finite number would do")
+        raise ValueError(f"{at} must be a finite number, got {value}")
     elif value is not None and not isinstance(value, (bool, int, float, str)):
-        raise ValueError(f"{at} is {value!r}; a number, boolean, text or a list of these would do")
+        raise ValueError(f"{at} must be a number, boolean, text or a list of these, got {value!r}")
 
 
 def datasets(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,9 +144,9 @@ def _check_seeds(at: str, given: Any) -> None:
     seeds = [item for item in items if isinstance(item, int)]  # other kinds are not ours to judge
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise ValueError(f"{at} has {seed}; a seed from 0 to 2**32 - 1 would do")
+            raise ValueError(f"{at} must be seeds from 0 to 2**32 - 1, got {seed}")
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{at} = {given!r}; seeds that are distinct would do")
+        raise ValueError(f"{at} must be distinct seeds, got {given!r}")
 
 
 def _like(key: str, given: Any, model: Any, signed: bool = False) -> Any:
@@ -160,7 +154,7 @@ def _like(key: str, given: Any, model: Any, signed: bool = False) -> Any:
 
     def wrong(wanted: str) -> ValueError:
         shown = f"{given!r}" if len(f"{given!r}") < 60 else f"{given!r:.57}..."
-        return ValueError(f"parameter: {key} = {shown}; {wanted} such as {model!r} would do")
+        return ValueError(f"parameter: {key} must be {wanted} such as {model!r}, got {shown}")
 
     if isinstance(model, bool):
         if not isinstance(given, bool):
@@ -200,127 +194,3 @@ def _strictest(items: list[Any]) -> Any:
         return items[0]
     smallest = min(numbers)
     return float(smallest) if any(isinstance(x, float) for x in numbers) else smallest
-
-
-class Header(NamedTuple):
-    """What a notebook's source says of itself: the notebooks whose tables it reads, its device."""
-
-    needs: list[str]
-    gpu: bool
-
-
-def header(source: Path) -> Header:
-    """Return the `ddbook` entry of a source's YAML header (between the first lines `# ---`).
-
-        # ---
-        # jupyter:
-        #   ddbook: {needs: [train_common_payoff], gpu: true}
-        # ---
-
-    `needs` are the notebooks that run first; `gpu` asks for a GPU where there is one (without it
-    the notebook runs on the CPU: on small games a GPU's launches cost more than they save).
-    """
-    content = _header(source)
-    parts = (content, content.get("jupyter"))
-    held = [part["ddbook"] for part in parts if isinstance(part, dict) and "ddbook" in part]
-    found = held[0] if held else {}
-    if not held and re.search(r"(?m)^#[ \t]*ddbook[ \t]*:", text(source)):
-        raise ValueError(
-            f"{source.name}: ddbook: must stand in the header, the comment between two lines # --- "
-            "before any cell or code, by itself or right under jupyter:"
-        )
-    if len(held) > 1 or not isinstance(found, dict):
-        raise ValueError(
-            f"{source.name}: one entry such as ddbook: {{gpu: true}} is wanted, not {held}"
-        )
-    needs, gpu = found.get("needs", []), found.get("gpu", False)
-    if unknown := set(found) - {"needs", "gpu"}:
-        raise ValueError(
-            f"{source.name}: ddbook has no {suggestion(str(unknown.pop()), Header._fields)}"
-        )
-    names = isinstance(needs, list) and all(isinstance(name, str) for name in needs)
-    if not names or not isinstance(gpu, bool):
-        raise ValueError(f"{source.name}: ddbook wants needs: [names] and gpu: true, not {found}")
-    siblings = {path.stem for path in source.parent.glob("*.py")}
-    for name in needs:
-        if name not in siblings:
-            raise ValueError(f"{source.name}: needs no {suggestion(name, sorted(siblings))}")
-    return Header(needs, gpu)
-
-
-def _header(source: Path) -> dict[Any, Any]:
-    """Return what the comment between the first two lines `# ---` says, before any cell or code.
-
-    A byte-order mark, `#!`, an encoding, blank lines and other comments may stand before it.
-    """
-    lines: list[str] = []
-    for line in text(source).splitlines():
-        if line.startswith("# %%") or not (line.startswith("#") or not line.strip()):
-            break
-        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
-    marks = [i for i, line in enumerate(lines) if line == "---"]
-    if not marks:
-        return {}
-    if len(marks) == 1:
-        raise ValueError(f"{source.name}: its header has no last line, # ---")
-    try:
-        content = load_yaml("\n".join(lines[marks[0] + 1 : marks[1]]))
-    except ValueError as error:
-        raise ValueError(f"{source.name}: its header is {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{source.name}: its header wants names and values, not {content!r}")
-    return content
-
-
-def text(source: Path) -> str:
-    """Return a source's text, without the byte-order mark that some editors write."""
-    try:
-        return source.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise ValueError(f"{source.name}: {error}") from error
-
-
-def parameters(source: Path) -> dict[str, Any]:
-    """Return the names and defaults that a source's parameters cell assigns, in order."""
-    cells = re.split(r"(?m)^# %%", text(source))[1:]
-    tagged = [c for c in cells if re.match(r'[^\n]*tags=\[[^\n\]]*"parameters"', c)]
-    if len(tagged) != 1:
-        raise ValueError(
-            f'{source.name}: one cell `# %% tags=["parameters"]` is wanted, not {len(tagged)}'
-        )
-    found: dict[str, Any] = {}
-    try:
-        statements = ast.parse(tagged[0].partition("\n")[2]).body
-    except SyntaxError as error:
-        raise ValueError(f"{source.name}: the parameters cell is no Python ({error})") from error
-    for statement in statements:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        if [type(target) for target in targets] != [ast.Name]:
-            raise ValueError(f"{source.name}: the parameters cell may only assign, `name = value`")
-        assert isinstance(statement, ast.Assign) and isinstance(targets[0], ast.Name)
-        name = targets[0].id
-        if name in found:
-            raise ValueError(f"{source.name}: the parameters cell assigns {name} twice")
-        try:
-            found[name] = ast.literal_eval(statement.value)
-        except ValueError as error:
-            raise ValueError(f"{source.name}: its parameter {name} must be a literal") from error
-    return found
-
-
-def check_parameters(source: Path, section: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless the parameters cell declares `profile` and the section's keys.
-
-    All but `profile` must be None there: the profile is the only place where scales live.
-    """
-    declared = parameters(source)
-    wanted = {"profile", *section}
-    if missing := sorted(wanted - set(declared)):
-        raise ValueError(f"{source.name}: its parameters cell lacks {', '.join(missing)}")
-    if extra := sorted(set(declared) - wanted):
-        raise ValueError(
-            f"{source.name}: its parameters {', '.join(extra)} are in no profile; "
-            f"profiles/*.yaml name {', '.join(section) or 'none'}"
-        )
-    if fixed := [name for name in section if declared[name] is not None]:
-        raise ValueError(f"{source.name}: {fixed[0]} must be None in the parameters cell")

@@ -1,4 +1,7 @@
-"""Publish a finished run: `python -m ddbook.publish NAME` copies its tables to results/<name>/."""
+"""Publish a finished run: copy its tables to `results/<name>/`.
+
+From the command line: `python -m ddbook.runner.publish NAME`.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook.runner import keys, places, profiles, tables
+from ddbook.runner import datasets, keys, places, tables
+from ddbook.runner.job import Job, describe
 
 MAX_BYTES = 2_000_000  # published tables are tracked; raw trajectories belong elsewhere
 
 
-def publish(root: Path, name: str, profile: str = "standard") -> Path:
+def publish(job: Job) -> Path:
     """Copy tables, claims and record of a run to `results/<name>/` and return that folder.
 
     `ValueError` when the run is not finished or not of what is here now, when it rests on
     stand-in data, or when its tables are too large to track.
     """
-    profiles.check_profile(profile)
-    profiles.check_notebook(root, name)
-    made = places.products(root, profile, name)
-    if why := keys.stale(root, profile, name):
-        raise ValueError(
-            f"{name} ({profile}): {'; '.join(why)}; `make run NB={name} PROFILE={profile}` first"
-        )
+    root, name, made = job.root, job.name, job.products
+    if why := keys.stale(job):
+        first = f"`make run NB={name} PROFILE={job.profile}` first"
+        raise ValueError(f"{job.label}: {'; '.join(why)}; {first}")
     made_tables = sorted(made.folder.glob("[!.]*.parquet"))
     for table in made_tables:
-        dataset = tables.read_table(table)[1].dataset
-        if dataset is not None and dataset["stand_in"]:
+        if datasets.has_stand_in(tables.read_table(table)[1].dataset):
             raise ValueError(f"{name}: {table.name} rests on stand-in data; not to be published")
     published = [*made_tables, *(path for path in (made.claims, made.record) if path.is_file())]
     size = sum(path.stat().st_size for path in published)
@@ -52,7 +52,7 @@ def publish(root: Path, name: str, profile: str = "standard") -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Publish from the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ddbook.publish", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ddbook.runner.publish", description=__doc__)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--profile", default="standard")
     options = parser.parse_args(arguments)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = places.root()
     try:
         for name in options.names:
-            target = publish(root, name, options.profile)
+            target = publish(describe(root, options.profile, name))
             for table in sorted(target.glob("*.parquet")):
                 frame, origin = tables.read_table(table)
                 dirty = " (made with local changes: commit and run again?)" * origin.dirty

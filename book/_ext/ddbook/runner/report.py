@@ -1,4 +1,4 @@
-"""The table after a batch: `python -m ddbook.report --profile quick`."""
+"""The table after a batch: `python -m ddbook.runner.report --profile quick`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pathlib import Path
 
 from ddbook.page import claims
 from ddbook.runner import build, files, keys, places, profiles, run
+from ddbook.runner.job import Job, describe
 
 
-def rows(root: Path, profile: str, names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Return for each notebook its name, seconds, claims judged, and status."""
-    ledger = claims.load(root / "book" / "claims.yml")
+def rows(jobs: Sequence[Job]) -> list[tuple[str, str, str, str]]:
+    """Return for each run its notebook, seconds, claims judged, and status."""
+    ledger = claims.load(jobs[0].root / "book" / "claims.yml") if jobs else {}
     found = []
-    for name in names:
-        made = places.products(root, profile, name)
-        why = keys.stale(root, profile, name)
+    for job in jobs:
+        made = job.products
+        why = keys.stale(job)
         seconds, judged = "", ""
         if why != ["no finished run"]:
             seconds = f"{keys.seconds(made.record):.1f}"
             judged = _judged(made.claims, ledger)
         if made.failed.is_file():
-            status = f"FAILED: {made.failed.relative_to(root)}"
+            status = f"FAILED: {job.relative(made.failed)}"
         elif why == ["no finished run"]:
             status = "not run"
         elif why:
             status = f"out of date ({'; '.join(why)})"
         else:
             status = "done"
-        found.append((name, seconds, judged, status))
+        found.append((job.name, seconds, judged, status))
     return found
 
 
@@ -50,7 +51,7 @@ def _judged(path: Path, ledger: dict[str, claims.Claim]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and where the book is if it is built."""
-    parser = argparse.ArgumentParser(prog="python -m ddbook.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ddbook.runner.report", description=__doc__)
     parser.add_argument("names", nargs="*", help="notebooks; default: all, and the book")
     parser.add_argument("--profile", default="quick")
     parser.add_argument(
@@ -63,18 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run.check_timeout(options.timeout)
         profiles.check_profile(options.profile)
-        for name in options.names:
-            profiles.check_notebook(root, name)
+        names = options.names or list(places.sources(root))
+        jobs = [describe(root, options.profile, name) for name in names]
         if options.check:
             places.check_writable(root, options.profile)
-            for name in options.names or places.sources(root):
-                run.check(name, options.profile, {}, root)
-                if why := keys.stale(root, options.profile, name):
-                    print(f"{name} ({options.profile}) will run: {'; '.join(why)}", flush=True)
+            for job in jobs:
+                if why := keys.stale(job):
+                    print(f"{job.label} will run: {'; '.join(why)}", flush=True)
             return 0
-        names = options.names or list(places.sources(root))
-        table = rows(root, options.profile, names)
-        former = {name: keys.changed_since(root, name) for name in names}
+        table = rows(jobs)
+        former = {name: keys.changed_since(describe(root, "standard", name)) for name in names}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -109,7 +109,8 @@ def usable_run(products: places.Products, source: str, name: str, profile: str) 
     page = _read_source(source)
     ours, theirs = _code(page), _code(notebook)
     if len(ours) != len(theirs) or not all(
-        cells.same(one.source, other.source) for one, other in zip(ours, theirs, strict=True)
+        cells.PARAMETERS in _tags(one) or cells.same(one.source, other.source)
+        for one, other in zip(ours, theirs, strict=True)
     ):
         raise Unusable(f"the {profile} run of {name} is not of the source as it is now; {remedy}")
     for cell, run_cell in zip(ours, theirs, strict=True):
