@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ddlib import data
-from ddlib.data import archives, files, mnist, network
+from ddlib.data import archives, bundled, files, mnist, network
 
 REAL = os.environ.get("DDLIB_DATA")  # read before any fixture clears it
 
@@ -634,6 +634,81 @@ def test_the_split_of_digits_is_drawn_by_the_seed_and_covers_all():
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "sizes", "first"),
+    [
+        # Fisher's first flower; the first row of Wisconsin's file, as its archive has them
+        ("iris", (150, 4), (120, 30), [5.1, 3.5, 1.4, 0.2]),
+        ("breast-cancer", (569, 30), (455, 114), [17.99, 10.38, 122.8, 1001.0]),
+    ],
+)
+def test_rows_of_numbers_by_name(name, shape, sizes, first):
+    from sklearn import datasets
+
+    bunch = datasets.load_iris() if name == "iris" else datasets.load_breast_cancer()
+    whole = data.load(name, "all")
+    assert whole.features.shape == shape and whole.features.dtype == np.float64
+    assert whole.labels.dtype == np.int32 and whole.features[0, :4].tolist() == first
+    np.testing.assert_array_equal(whole.features, bunch.data)  # to the bit, in the file's order
+    np.testing.assert_array_equal(whole.labels, bunch.target)
+    assert (whole.name, whole.stand_in, whole.source) == (name, False, "scikit-learn")
+    assert whole.checksum == data.fingerprint(name)
+    for seed in (0, 1):
+        parts = [data.load(name, split, seed=seed) for split in ("train", "test")]
+        assert tuple(len(part.labels) for part in parts) == sizes
+        rows = np.concatenate([np.column_stack([p.features, p.labels]) for p in parts])
+        expected = np.column_stack([bunch.data, bunch.target])
+        assert sorted(rows.tolist()) == sorted(expected.tolist())
+        again = data.load(name, "test", seed=seed)
+        np.testing.assert_array_equal(parts[1].features, again.features)
+    one, other = (data.load(name, "test", seed=seed).features for seed in (0, 1))
+    assert not np.array_equal(one, other)
+    whole.features[:] = 0  # what one caller does to them is not the next one's
+    assert data.load(name, "all").features[0, 0] == first[0]
+    with pytest.raises(ValueError, match=f"images must be asked of .*got {name}"):
+        _ = whole.images
+    with pytest.raises(ValueError, match=r"features must be asked of .*got digits"):
+        _ = data.load("digits").features
+
+
+def test_all_digits_come_in_the_file_s_order():
+    from sklearn.datasets import load_digits
+
+    whole = data.load("digits", "all")
+    np.testing.assert_array_equal(whole.images[..., 0] * 16, load_digits().images)
+
+
+def test_other_numbers_under_the_same_name_are_refused(monkeypatch):
+    inputs, labels = bundled._whole("iris")
+    changed = inputs.copy()
+    changed[34, 3] = 0.1  # as scikit-learn had it before version 0.20
+    monkeypatch.setattr(bundled, "_whole", lambda name: (changed, labels))
+    with pytest.raises(ValueError, match=r"iris must have the checksum b6ae.*scikit-learn"):
+        data.load("iris", "all")
+
+
+BARE = """
+import sys
+for name in ("jax", "sklearn", "PIL", "pooch", "requests", "pandas", "pyarrow", "scipy"):
+    assert name not in sys.modules, name
+    sys.modules[name] = None  # as if it were not installed
+from ddlib import data
+assert data.load("shapes", subset=5).images.shape == (5, 32, 32, 3)
+for name, missing in (("mnist", "pooch"), ("cifar10", "pooch"), ("iris", "sklearn")):
+    try:
+        data.load(name)
+    except ModuleNotFoundError as error:
+        assert str(error).startswith(missing) and 'pip install "ddlib[data]"' in str(error), error
+    else:
+        raise AssertionError(name)
+"""
+
+
+def test_what_only_some_datasets_need_is_imported_where_it_is_used():
+    """And where it is missing, the error names the extra; the rest works without."""
+    subprocess.run([sys.executable, "-c", BARE], check=True)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 360), st.integers(1, 360), st.integers(0, 2**32))
 def test_subsets_are_nested_and_seeded(small, large, seed):
@@ -687,11 +762,6 @@ def test_bad_arguments_are_found_before_anything_is_fetched(world, server, monke
     assert server.requests == []
     with pytest.raises(ValueError, match="name must be one of"):
         data.fingerprint("minst")
-
-
-def test_nothing_of_jax_is_imported():
-    code = "import sys; from ddlib import data; assert 'jax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ------------------------------------------------------------------------------- the real MNIST

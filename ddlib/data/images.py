@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from ddlib.data.dataset import Dataset, Images, scaled
 from ddlib.data.extras import needing
 
+_TURNS = {"exif", "xmp"}  # where a JPEG may say which way up it is
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,10 +43,13 @@ def decode(payload: bytes, where: str) -> UInt8[np.ndarray, "height width 3"]:
             if image.mode == "P" and image.palette is not None:
                 used = np.unique(np.asarray(image))
                 unknown = int(np.count_nonzero(used >= len(image.palette.palette) // 3))
-            upright = ImageOps.exif_transpose(image)
-            # The detour spares a palette with transparency a warning about what is lost.
-            opaque = upright.convert("RGBA") if upright.has_transparency_data else upright
-            pixels = np.asarray(opaque.convert("RGB"))
+            if (image.format, mode) == ("JPEG", "RGB") and not _TURNS & image.info.keys():
+                pixels = np.asarray(image)  # most of a dataset: nothing to be turned or converted
+            else:
+                upright = ImageOps.exif_transpose(image)
+                # The detour spares a palette with transparency a warning about what is lost.
+                opaque = upright.convert("RGBA") if upright.has_transparency_data else upright
+                pixels = np.asarray(opaque.convert("RGB"))
     except Exception as error:  # on damaged bytes the decoders fail in every way there is
         raise ValueError(f"{where} is no readable PNG or JPEG ({type(error).__name__})") from error
     if mode[0] in "IF" or depth > 8:

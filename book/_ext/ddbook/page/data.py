@@ -63,14 +63,15 @@ class Data:
         `data` is a dataset of `run.data`, a `Table` (then it is that table's data), "none", or a
         list of these. `ValueError` for anything else, and for data that came by another way.
         """
-        if data is None or data == []:
+        # datasets and tables are tuples themselves
+        given = list(data) if type(data) in (list, tuple) else [data]
+        if data is None or not given:
             raise ValueError(
                 f"data must be {WOULD_DO}, got nothing; name what {what} rests on, "
                 'data="none" where it needs no data'
             )
         found: list[dict[str, Any]] = []
-        # datasets and tables are tuples themselves
-        for one in data if type(data) in (list, tuple) else [data]:
+        for one in given:
             found += self._one(one, what)
         return datasets.recorded(found)
 
