@@ -17,8 +17,9 @@ from math import factorial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from ddlib.drift import _logarithm_weights, modified_terms
+from ddlib.drift import logarithm_weights, modified_terms
 from ddlib.games import Players, game_field
 from ddlib.methods import HEUN, RK4, alternating_euler, runge_kutta, simultaneous_euler
 
@@ -64,7 +65,7 @@ def gan(batch=32):
 
 def nested_terms(step, order):
     """The same terms, the iterates differentiated in h by nested forward mode."""
-    weights = _logarithm_weights(order + 1)
+    weights = logarithm_weights(order + 1)
 
     def terms(y):
         def combined(h):
@@ -126,7 +127,7 @@ def main():
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     field, y = gan()
-    sizes = [sum(x.size for x in jax.tree.leaves(player)) for player in y]
+    sizes = [optax.tree.size(player) for player in y]
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.platform}, {os.cpu_count()} CPU cores, float64")
     print(f"players of {sizes[0]} and {sizes[1]} parameters, batch 32\n")

@@ -42,8 +42,12 @@ from ddlib.games import Field, Players
 from ddlib.methods import ImplicitStep, Step
 
 
-def _logarithm_weights(num_steps: int) -> np.ndarray:
-    """Weights w_0 … w_p of log(Φ*) = Σ_k (−1)^{k−1}/k (Φ* − I)^k on the iterates Φ^0 … Φ^p."""
+def logarithm_weights(num_steps: int) -> np.ndarray:
+    """Weights w_0 … w_p of log(Φ*) = Σ_k (−1)^{k−1}/k (Φ* − I)^k on the iterates Φ^0 … Φ^p.
+
+    >>> logarithm_weights(2).tolist()
+    [-1.5, 2.0, -0.5]
+    """
     weights = np.zeros(num_steps + 1)
     for k in range(1, num_steps + 1):
         for m in range(k + 1):
@@ -95,7 +99,7 @@ def modified_terms(
     check_step("step", step)
     check_count("order", order, least=0)
     check_step_size("at", at)
-    weights = _logarithm_weights(order + 1)
+    weights = logarithm_weights(order + 1)
     given = step
     if isinstance(step, ImplicitStep):  # that many sweeps have the same series to this order
         step = step.sweeps(order + 1)
@@ -254,7 +258,7 @@ def estimate_modified_field(iterates: PyTree, h: float | Array) -> PyTree:
             f"{sorted(lengths)}"
         )
     (length,) = next(iter(lengths))
-    total = _combine(_logarithm_weights(length - 1), jax.tree.map(jnp.asarray, iterates))
+    total = _combine(logarithm_weights(length - 1), jax.tree.map(jnp.asarray, iterates))
     return jax.tree.map(lambda x: x / jnp.asarray(h).astype(x.dtype), total)
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddlib import curvature, flows
+from ddlib import flows
 from ddlib.curvature import gradient, hvp, matrix_function, top_eigenpairs
+from ddlib.curvature.programs import compiled_text
 
 
 def of_spectrum(values, seed=0):
@@ -224,8 +225,8 @@ def test_chunks_compile_once_for_a_program():
     def loss(p, batch):
         return jnp.mean((batch @ p) ** 2)
 
-    curvature._compiled_text.cache_clear()
+    compiled_text.cache_clear()
     batch = jnp.ones((4, 3))
     for k in range(5):
         gradient(loss, jnp.full(3, float(k)), batch, num_chunks=2)
-    assert curvature._compiled_text.cache_info().misses == 1
+    assert compiled_text.cache_info().misses == 1
