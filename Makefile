@@ -1,15 +1,16 @@
 # Every command of this book; `make help` lists them.
-# PROFILE=quick|standard|paper  NB=<notebook>  ARGS="-p key value"  FORCE=1  GPUS=<how many>
+# PROFILE=quick|standard|paper  NB=<notebook>  ROOM=<module>  ARGS="-p key value"  FORCE=1  GPUS=<how many>
 # TIMEOUT=<seconds that a notebook may take>
 # PYTHON=<a Python 3.11 or newer>
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help book run report plan test lint format publish gpu clean clean-all
+.PHONY: help book run report plan check test lint format publish gpu clean clean-all
 
 PROFILE ?= quick
 NB ?=
+ROOM ?=
 ARGS ?=
 FORCE ?=
 TIMEOUT ?=
@@ -53,6 +54,10 @@ report: $(STAMP) ## list the runs that there are, and what was published by form
 
 plan: $(STAMP) ## say what `make book` would run, and why
 	@$(SNAKEMAKE) --dry-run -- book
+
+check: $(STAMP) ## lint, types and tests of one notebook, NB=<name>, or one room, ROOM=methods or runner/keys
+	@$(if $(NB)$(ROOM),,$(error NB=<notebook> or ROOM=<module> is missing))$(BIN)/python -m ddbook.runner.check \
+	  $(if $(NB),--notebook $(NB)) $(if $(ROOM),--room $(ROOM))
 
 test: $(STAMP) ## all tests, on all cores (at most 8); ARGS goes to pytest
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)

@@ -13,8 +13,9 @@ import yaml
 from bs4 import BeautifulSoup
 from ddbook.runner import files, tables
 from ddbook.runner.origin import Provenance
-from ddbook.sphinx.ledger import load_ledger, show_number
+from ddbook.sphinx.findings import load_ledger
 from ddbook.sphinx.pages import for_the_page
+from ddbook.sphinx.words import show_number
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 

@@ -130,7 +130,9 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
         output.text for cell in page.cells for output in cell.get("outputs", []) if "text" in output
     ]
     assert said == ["computed\n", "drawn with a tick at 2\n"]
-    images = [o for c in page.cells for o in c.get("outputs", []) if "image/png" in o.get("data")]
+    images = [
+        o for c in page.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+    ]
     assert len(images) == 1
 
     # prose and captions are the source's, whatever the run's were

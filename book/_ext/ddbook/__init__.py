@@ -12,7 +12,8 @@ The extension's parts:
 
 - `sphinx.pages`: a page is `notebooks/x.py`, shown as its finished run `runs/<profile>/x.ipynb`;
   downloads of the notebook and of its tables
-- `sphinx.ledger`: the roles `{claim}` and `{measured}`, the ledger page
+- `sphinx.ledger`: the ledger page (`findings`: what it shows; `roles`: `{claim}` and `{measured}`;
+  `words`: numbers and verdicts in words; `build`: one ledger a build)
 - `sphinx.figures`: a figure of a run on another page
 - `sphinx.offline`: MathJax beside the pages, nothing fetched from another host
 """
