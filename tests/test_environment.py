@@ -1,8 +1,10 @@
 """pyproject.toml, requirements.lock and environment.yml agree; so do the files that quote them."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -68,8 +70,8 @@ def pins(machine: dict[str, str] | None = None) -> dict[str, Version]:
 def asked(machine: dict[str, str] | None = None) -> list[Requirement]:
     """What pyproject asks for, with every extra that the lock covers."""
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + extras["dev"] + extras["book"]
-    requirements = [Requirement(line) for line in lines]
+    lines = [line for name in extras if name != "gpu" for line in extras[name]]
+    requirements = [Requirement(line) for line in PROJECT["dependencies"] + lines]
     return [
         requirement
         for requirement in requirements
@@ -105,7 +107,9 @@ def test_the_lock_satisfies_pyproject_wherever_it_must_serve(machine):
 
 def test_dev_holds_book():
     """One lock for users and developers: what builds the book is what is tested."""
-    assert "ddlib[book]" in PROJECT["optional-dependencies"]["dev"]
+    extras = PROJECT["optional-dependencies"]
+    assert {"ddlib[book]", "ddlib[metrics]"} <= set(extras["dev"])
+    assert "ddlib[data]" in extras["book"]
 
 
 def test_the_gpu_extra_asks_for_the_jax_that_is_locked():
@@ -144,6 +148,120 @@ def test_the_lock_holds_what_pyproject_needs_and_nothing_else():
             if wanted:
                 todo.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
     assert {name for name, _ in seen} == set(pins())
+
+
+# ---------------------------------------------------------------------------------- the library
+
+MATHEMATICS = [
+    *("games", "methods", "taylor", "drift", "frozen", "regularizers", "stability", "curvature"),
+    *("flows", "descent", "nets", "gan", "loop"),
+]
+OTHERS = [  # of data, scores and the book: modules, with what pyproject calls them
+    *("pandas", "pyarrow", "sklearn", "PIL", "pooch", "requests", "safetensors", "keras", "h5py"),
+    *("matplotlib", "jupytext", "papermill", "nbformat", "snakemake", "ddbook"),
+]
+WITHOUT = """
+import importlib, importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {others!r}:
+            raise ModuleNotFoundError(f"no module named {{name!r}}", name=name)
+
+import flax.nnx  # which brings what it likes (orbax and yaml are its own)
+assert not {others!r} & set(sys.modules), {others!r} & set(sys.modules)
+brought = set(sys.modules)
+sys.meta_path.insert(0, Absent())
+for room in {rooms!r}:
+    importlib.import_module("ddlib." + room)
+more = {{name.partition(".")[0] for name in set(sys.modules) - brought}}
+assert not more & {{"orbax", "yaml"}}, more
+"""
+
+
+def test_the_hard_dependencies_are_those_of_the_mathematics():
+    names = {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert names == {"jax", "flax", "optax", "diffrax", "optimistix", "jaxtyping", "numpy"}
+
+
+def test_mathematical_rooms_need_nothing_of_data_scores_and_book():
+    script = WITHOUT.format(others=set(OTHERS), rooms=MATHEMATICS)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def imported() -> list[tuple[Path, str, list[str]]]:
+    """Every import of the library: file, module, names."""
+    found = []
+    for path in sorted((ROOT / "ddlib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found += [(path, alias.name, []) for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                found.append((path, node.module or "", [alias.name for alias in node.names]))
+    return found
+
+
+def test_the_library_imports_nothing_of_the_book():
+    found = imported()
+    assert len(found) > 100
+    assert not [(path, name) for path, name, _ in found if name.partition(".")[0] == "ddbook"]
+
+
+def test_no_private_name_crosses_a_room():
+    crossing = [
+        (str(path.relative_to(ROOT)), module, name)
+        for path, module, names in imported()
+        for name in names
+        if module.startswith("ddlib.") and name.startswith("_")
+    ]
+    assert not crossing
+
+
+def test_a_wheel_serves_who_has_no_checkout(tmp_path):
+    """README's lines, in an empty folder, with the library from a wheel."""
+    wheels, site, empty = (tmp_path / name for name in ("wheels", "site", "empty"))
+    empty.mkdir()
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        wheels,
+        ROOT,
+    ]
+    subprocess.run([*pip, *build], check=True, cwd=empty)
+    (wheel,) = wheels.glob("ddlib-*.whl")
+    install = ["install", "--no-deps", "--no-index", "--target", site, wheel]
+    subprocess.run([*pip, *install], check=True, cwd=empty)
+    assert {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} == {
+        "ddlib"
+    }
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(
+        r"## The library in five lines\n+```python\n(.*?)```", readme, re.DOTALL
+    )
+    assert len([line for line in example.splitlines() if line.strip()]) <= 5
+    script = f"""
+import sys
+
+checkout = {[str(ROOT), str(ROOT / "book" / "_ext")]!r}
+sys.path[:] = [{str(site)!r}, *(path for path in sys.path if path not in checkout)]
+{example}
+import ddlib
+
+assert ddlib.__file__.startswith({str(site)!r}), ddlib.__file__
+one = games.Players(1.0, 0.5)
+phi = 1.0 + 0.2 * (0.5 - 0.09)
+moved = phi, 0.5 + 0.2 * (-0.09 * 0.5 - phi)  # DD, Eqs. 8-10, in single precision
+assert all(abs(m - w) < 1e-6 for m, w in zip(step(0.2, one), moved)), step(0.2, one)
+apart = [abs(v - f) for v, f in zip(flow(one), field(one))]
+assert all(0 < gap < 0.2 for gap in apart), apart  # a drift of order h, the field's slopes being 1
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=empty)
+    assert not done.returncode, done.stderr
 
 
 # ------------------------------------------------------------------------------------- conda
