@@ -7,7 +7,7 @@
 #     language: python
 #     name: python3
 # ddbook:
-#   gpu: true
+#   needs: [measure_flows_at_scale]
 # ---
 
 # %% [markdown]
@@ -21,58 +21,21 @@
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
-dataset = None  # None here and below: what the profile says
-image_dataset = None
-hidden = None
-num_examples = None
-mlp_widths = None
-image_widths = None
-num_images = None
-num_seeds = None
-num_steps = None
+parameters = {}  # a chapter that only reads tables has none
 
 # %% tags=["hide-input"]
-import functools
-import time
-
-import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from jax.flatten_util import ravel_pytree
 
-from ddlib import data
-from ddlib.curvature import hessian, hvp, krylov, top_eigenpairs
-from ddlib.flows import (
-    continued_alpha,
-    distances,
-    integrate,
-    nonprincipal_term,
-    polynomial_field,
-    principal_alpha,
-    spectral_field,
-)
-from ddlib.games import gradient_field
-from ddlib.methods import euler, iterate
-from ddlib.nets import count, cross_entropy, functional, mlp, resnet18, vgg11
-
-jax.config.update("jax_enable_x64", True)
-run = page.open(
-    "principal_flow_at_scale",
-    profile,
-    dataset=dataset,
-    image_dataset=image_dataset,
-    hidden=hidden,
-    num_examples=num_examples,
-    mlp_widths=mlp_widths,
-    image_widths=image_widths,
-    num_images=num_images,
-    num_seeds=num_seeds,
-    num_steps=num_steps,
-)
-s, claims, colors = run.settings, run.claims, page.FLOW_COLORS
+run = page.open("principal_flow_at_scale", profile, parameters)
+claims, colors = run.claims, page.FLOW_COLORS
+TABLES = ("lanczos", "costs", "prediction")
+TARGETS = (0.5, 0.9, 1.1, 1.5, 2.0, 3.0, 8.0)
+PHASES = ("stable", "complex, stable", "unstable")
+here = {name: run.load(name, "measure_flows_at_scale") for name in TABLES}
+shown = {name: run.published(name, "measure_flows_at_scale") or here[name] for name in TABLES}
 
 # %% [markdown]
 # ## Lanczos from the gradient
@@ -90,81 +53,58 @@ s, claims, colors = run.settings, run.claims, page.FLOW_COLORS
 # be found by the Krylov space first. So it is not the number of parameters that costs, but the number
 # of eigenvalues above $1/h$.
 #
-# We train small MLPs on handwritten digits for a while, once with their labels and once with random
-# ones, whose Hessian has many more large eigenvalues, and hold the Krylov field against the full
-# eigendecomposition.
+# The whole algorithm, for a symmetric matrix that is known by its products alone:
 
 
-# %% tags=["hide-input"]
-def trained_digits(random_labels):
-    digits = data.load("digits", subset=300)
-    x = jnp.asarray(digits.images.reshape(300, -1), jnp.float64)
-    labels = digits.labels
-    if random_labels:
-        labels = np.random.default_rng(0).permutation(labels)
-    params, apply = functional(mlp(64, s.hidden, 10, key=jax.random.key(0), dtype=jnp.float64))
-    loss = cross_entropy(apply, x, labels)
-    step = jax.grad(loss)
-    num_steps = 3000 if random_labels else 300  # what is random takes longer to learn
-
-    @jax.jit
-    def descend(p):
-        def advance(_, y):
-            return jax.tree.map(lambda a, b: a - 0.1 * b, y, step(y))
-
-        return jax.lax.fori_loop(0, num_steps, advance, p)
-
-    return descend(params), apply, x, labels
+# %%
+def lanczos(matvec, g, k):
+    """An orthonormal basis Q (rows) of k products, and T = QHQᵀ."""
+    Q, T, q = np.zeros((k, len(g))), np.zeros((k, k)), g / np.linalg.norm(g)
+    for i in range(k):
+        Q[i] = q
+        w = matvec(q)
+        T[: i + 1, i] = Q[: i + 1] @ w
+        for _ in range(2):  # orthogonal to rounding
+            w = w - (Q[: i + 1] @ w) @ Q[: i + 1]
+        T[i + 1 : i + 2, i] = np.linalg.norm(w)
+        q = w / np.linalg.norm(w)
+    return Q, (T + T.T) / 2
 
 
-small_alpha = jax.jit(principal_alpha)
-TARGETS, MOST = (0.5, 0.9, 1.1, 1.5, 2.0, 3.0, 8.0), 60
-rows, spectra = [], []
-for kind in ("digits", "random labels"):
-    params, apply, x, labels = trained_digits(kind == "random labels")
-    loss = cross_entropy(apply, x, labels)
-    flat, unravel = ravel_pytree(params)
-    g = ravel_pytree(jax.jit(jax.grad(loss))(params))[0]
-    values, vectors = jnp.linalg.eigh(hessian(lambda v, u=unravel, f=loss: f(u(v)), flat))
-    parts = vectors.T @ g
-    spectra += [{"data": kind, "index": i, "value": v} for i, v in enumerate(values[::-1])]
-    for dtype in (jnp.float64, jnp.float32):
-        cast = functools.partial(jax.tree.map, lambda p, d=dtype: p.astype(d))
-        here, start = cast(params), jax.jit(jax.grad(loss))(cast(params))
-        matvec = jax.jit(hvp(loss, here))
-        # One run of Lanczos gives all shorter ones: their matrices are its corners.
-        space, _ = krylov(matvec, start, MOST, scan=False)
-        basis, matrix = np.asarray(space.basis), np.asarray((space.matrix + space.matrix.T) / 2)
-        for target in TARGETS:
-            h = target / float(values[-1])
-            exact = np.asarray(vectors @ (principal_alpha(h * values) * parts))
-            found = {}
-            for k in range(2, MOST + 1):
-                theta, small = np.linalg.eigh(matrix[:k, :k])
-                padded = np.zeros(MOST)  # one shape, so that one program serves all k
-                padded[:k] = h * theta
-                weights = small @ (np.asarray(small_alpha(padded))[:k] * small[0])
-                found[k] = float(space.norm) * (weights @ basis[:k])
-                change = np.linalg.norm(found[k] - found.get(k - 2, 0)) / np.linalg.norm(found[k])
-                rows.append(
-                    {
-                        "data": kind,
-                        "dtype": jnp.dtype(dtype).name,
-                        "h lambda": target,
-                        "products": k,
-                        "error": np.linalg.norm(found[k] - exact) / np.linalg.norm(exact),
-                        "change": change if k > 3 else np.nan,
-                        "above": int((h * values > 1).sum()),
-                        "parameters": int(flat.size),
-                    }
-                )
-    run.progress(len(spectra), 2 * flat.size, kind)
-lanczos = pd.DataFrame(rows)
-_ = run.save("lanczos", lanczos)
-shown_lanczos = run.published("lanczos") or run.load("lanczos")
+def principal_field(matvec, g, h, k):
+    """‖g‖ Qᵀ α(hT) e₁ with α(z) = log(1 − z)/z."""
+    Q, T = lanczos(matvec, g, k)
+    values, vectors = np.linalg.eigh(T)
+    alpha = np.log(1 - h * values + 0j) / (h * values)
+    return np.linalg.norm(g) * (vectors @ (alpha * vectors[0])) @ Q
+
+
+# %% [markdown]
+# Try it where the answer is known: ten thousand parameters, eigenvalues $1, \tfrac12, \tfrac13, \dots$,
+# a step size that puts two of them above $1/h$, and the relative error by the number of products.
+
+# %%
+spectrum = 1 / np.arange(1, 10_001)
+g, h = np.random.default_rng(0).normal(size=10_000), 2.2
+exact = np.log(1 - h * spectrum + 0j) / (h * spectrum) * g
+errors = {}
+for k in (2, 5, 10, 20, 30):
+    found = principal_field(lambda v: spectrum * v, g, h, k)
+    errors[k] = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+pd.Series(errors, name="relative error").rename_axis("products").to_frame().T
+
+# %% [markdown]
+# `ddlib.curvature.krylov` is this on pytrees, compiled, and also for the complex symmetric Hessian of a
+# complex state; `spectral_field(loss, alpha, h, num_matvecs=20)` is the field.
+#
+# ## On a network
+#
+# Small MLPs are trained on handwritten digits for a while, once with their labels and once with random
+# ones, whose Hessian has many more large eigenvalues, and the Krylov field is held against the full
+# eigendecomposition ([the runs](measure_flows_at_scale.py)).
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels, true and random labels, of relative error of the Krylov field against the number of products, a line for each h lambda from 0.5 to 8; lines fall geometrically to rounding, the faster the smaller h lambda; dotted lines for float32 stop between 1e-6 and 1e-4."}, "figure": {"caption": "Relative error of the principal field by $k$ Hessian-vector products, against the full eigendecomposition; in brackets the number of eigenvalues above $1/h$. Solid: float64; dotted: all in float32.", "name": "fig-lanczos"}}
-frame = shown_lanczos.frame
+frame = shown["lanczos"].frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.2), sharey=True)
 shades = dict(zip(TARGETS, plt.cm.cividis(np.linspace(0, 0.93, len(TARGETS))), strict=True))
 for ax, (kind, group) in zip(axes, frame.groupby("data", sort=False), strict=True):
@@ -180,8 +120,9 @@ axes[0].set_ylabel("relative error")
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-double = lanczos[lanczos.dtype == "float64"]
-single = lanczos[lanczos.dtype == "float32"]
+krylov = here["lanczos"].frame
+double = krylov[krylov.dtype == "float64"]
+single = krylov[krylov.dtype == "float32"]
 
 
 def needed(frame, kind, target, tolerance):
@@ -197,13 +138,14 @@ claims.record(
     "ours-krylov-products",
     holds=max(counts[t] for t in (0.5, 0.9, 1.1, 1.5, 2.0)) <= 30,
     measured={
-        "parameters": int(lanczos.parameters.iloc[0]),
+        "parameters": int(krylov.parameters.iloc[0]),
         **{f"products_at_{t:g}": n for t, n in counts.items()},
         **{f"random_products_at_{t:g}": n for t, n in random_counts.items()},
         "random_above_at_8": int(
             double[(double.data == "random labels") & (double["h lambda"] == 8)].above.iloc[0]
         ),
     },
+    data=here["lanczos"],
 )
 honest = double[(double.products >= 6) & (double.error > 1e-12)]
 ratio = honest.error / honest.change
@@ -211,13 +153,15 @@ claims.record(
     "ours-krylov-estimate",
     holds=float((ratio <= 10).mean()) >= 0.9,
     measured={"share": float((ratio <= 10).mean()), "cases": len(ratio), "worst": ratio.max()},
+    data=here["lanczos"],
 )
-floors = single[single.products >= MOST - 5].groupby(["data", "h lambda"])
+floors = single[single.products >= krylov.products.max() - 5].groupby(["data", "h lambda"])
 floor = floors.error.median()
 claims.record(
     "ours-krylov-float32",
     holds=bool((floor.drop(8.0, level=1) <= 1e-3).all()),
     measured={"best": floor.min(), "worst": floor.drop(8.0, level=1).max()},
+    data=here["lanczos"],
 )
 
 # %% [markdown]
@@ -250,79 +194,8 @@ claims.record(
 # parameters, in float32. The image networks read CIFAR-10 (re-encoded as JPEG where the tables say
 # `cifar10-jpeg`).
 
-# %% tags=["hide-input"]
-images = data.load(s.image_dataset, stand_in=True, subset=s.num_images)
-pixels = jnp.asarray(images.images.astype(np.float32))
-small = jnp.asarray(pixels[:, ::4, ::4].reshape(len(pixels), -1))
-run.uses(images)
-
-
-def cost_row(name, model, x):
-    """Seconds of a gradient, a product and a field of ten products, after compilation."""
-    params, apply = functional(model)
-    loss, batch = cross_entropy(apply), (x, jnp.asarray(images.labels))
-    compiled = jax.jit(lambda p, b: jax.grad(loss)(p, b))
-    product = jax.jit(lambda p, v, b: hvp(loss, p, b)(v))
-    v = compiled(params, batch)
-    jax.block_until_ready(product(params, v, batch))  # compiled, both
-
-    def field(params, v, batch, scan):
-        space, _ = krylov(lambda z: product(params, z, batch), v, 10, scan=scan)
-        values, vectors = jnp.linalg.eigh((space.matrix + space.matrix.T) / 2)
-        weights = vectors @ (principal_alpha(0.1 * values) * vectors[0])
-        return jnp.stack([weights.real, weights.imag]) @ space.basis
-
-    # Convolutions are slow inside a scan on a CPU; without them one program is best.
-    convolutional = x.ndim == 4
-    whole = field if convolutional else jax.jit(field, static_argnums=3)
-
-    def seconds(call):
-        times = []
-        while len(times) < 4 and sum(times) < 10:
-            begin = time.perf_counter()
-            jax.block_until_ready(call())
-            times.append(time.perf_counter() - begin)
-        return float(np.min(times))
-
-    return {
-        "network": name,
-        "parameters": count(params),
-        "gradient": seconds(lambda: compiled(params, batch)),
-        "product": seconds(lambda: product(params, v, batch)),
-        "field": seconds(lambda: whole(params, v, batch, not convolutional)),
-        "basis_bytes": 10 * 4 * count(params),
-        "images": len(pixels),
-    }
-
-
-key, rows = jax.random.key(0), []
-for width in s.mlp_widths:
-    rows.append(cost_row("MLP", mlp(small.shape[1], [width, width], 10, key=key), small))
-for width in s.image_widths:
-    rows.append(cost_row("VGG-11", vgg11(width=width, key=key), pixels))
-    rows.append(cost_row("ResNet-18", resnet18(width=width, key=key), pixels))
-    run.progress(len(rows), len(s.mlp_widths) + 2 * len(s.image_widths), "cost")
-dense_rows = []
-for width in s.mlp_widths:
-    params, apply = functional(mlp(small.shape[1], [width, width], 10, key=key))
-    if count(params) > 3000:
-        break
-    flat, unravel = ravel_pytree(params)
-    loss = cross_entropy(apply, small, images.labels)
-    dense = jax.jit(lambda v, u=unravel, f=loss: jnp.linalg.eigh(hessian(lambda w: f(u(w)), v)))
-    jax.block_until_ready(dense(flat))
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        jax.block_until_ready(dense(flat))
-        times.append(time.perf_counter() - begin)
-    dense_rows.append({"network": "dense", "parameters": count(params), "field": min(times)})
-costs = pd.DataFrame(rows + dense_rows)
-_ = run.save("costs", costs)
-shown_costs = run.published("costs") or run.load("costs")
-
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: seconds against parameters on log axes: gradient and field for MLP, VGG-11 and ResNet-18 rise about linearly for large networks; the dense eigendecomposition rises with the cube and is extrapolated to years. Right: memory of the Krylov basis, linear, and of a dense Hessian, quadratic, crossing the memory of a laptop near fifty thousand parameters."}, "figure": {"caption": "One principal field by ten products (filled) and one gradient (hollow) against the number of parameters, and the full eigendecomposition (grey, dashed where extrapolated by its cube). Right: memory, float32.", "name": "fig-cost"}}
-frame = shown_costs.frame
+frame = shown["costs"].frame
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.9))
 looks = {"MLP": ("o", "#0072B2"), "VGG-11": ("s", "#D55E00"), "ResNet-18": ("^", "#009E73")}
 for name, (marker, color) in looks.items():
@@ -347,6 +220,7 @@ right.legend(fontsize=9)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
+costs = here["costs"].frame
 big = costs[(costs.network != "dense") & (costs.parameters >= 1e5)]
 in_gradients = big.field / big.gradient
 claims.record(
@@ -358,6 +232,7 @@ claims.record(
         "largest_network": int(costs.parameters.max()),
         "product_in_gradients": (big["product"] / big.gradient).median(),
     },
+    data=here["costs"],
 )
 
 # %% [markdown]
@@ -375,91 +250,8 @@ claims.record(
 # may leave the real space; networks with ReLU or pooling by maximum have no principal flow beyond the
 # instant, since their losses have no meaning at complex parameters.
 
-# %% tags=["hide-input"]
-mnist = data.load(s.dataset, stand_in=True, subset=s.num_examples)
-run.uses(mnist)
-pixels_of = jnp.asarray(mnist.images.reshape(len(mnist.labels), -1), jnp.float64)
-inputs = pixels_of.shape[1]
-_, classifier = functional(mlp(inputs, [32, 32], 10, key=jax.random.key(0), dtype=jnp.float64))
-loss = cross_entropy(classifier, pixels_of, mnist.labels)
-# −Σ c_p h^p H^p g, and whether the non-principal term −(h²/12) ∇³E[g, g] is added
-REAL = {"NGF": ((1, 0, 0), 0), "IGR": ((1, 1 / 2, 0), 0), "third order": ((1, 1 / 2, 1 / 3), 1)}
-PHASES = {"stable": 0.8, "complex, stable": 1.5, "unstable": 2.2}
-
-
-def with_term(field, on, h):
-    extra = nonprincipal_term(loss, h)
-    return lambda y: jax.tree.map(lambda a, b: a + on * b, field(y), extra(y))
-
-
-@jax.jit
-def follow_real(coefficients, on, h, params, times):
-    field = with_term(polynomial_field(loss, coefficients, h), on, h)
-    return integrate(field, params, times, rtol=1e-5, atol=1e-7, max_steps=20 * len(times))
-
-
-@jax.jit
-def follow_complex(on, h, params, times):
-    field = with_term(spectral_field(loss, continued_alpha, h, 20), on, h)
-    start = jax.tree.map(lambda x: x.astype(complex), params)
-    return integrate(field, start, times, rtol=1e-5, atol=1e-7, max_steps=max(100, 10 * len(times)))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def descend(h, params, num):
-    return iterate(euler(gradient_field(loss)), h, params, num)
-
-
-@jax.jit
-def sharpness(params):
-    start = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size) + 1.0).reshape(x.shape), params)
-    return top_eigenpairs(hvp(loss, params), start, 1, num_matvecs=20)[0].values[0]
-
-
-rows = []
-for seed in range(s.num_seeds):
-    first, _ = functional(mlp(inputs, [32, 32], 10, key=jax.random.key(seed), dtype=jnp.float64))
-    begin = jax.tree.map(lambda x: x[-1], descend(0.1, first, 50))
-    for phase, product in PHASES.items():
-        h = product / float(sharpness(begin))
-        steps = descend(h, begin, s.num_steps)
-        sharp = [
-            h * float(sharpness(jax.tree.map(lambda x, n=n: x[n], steps)))
-            for n in range(s.num_steps + 1)
-        ]
-        times = h * jnp.arange(s.num_steps + 1.0)
-        for name in page.FLOW_COLORS:
-            if name == "gradient descent":
-                continue
-            if name in REAL:
-                coefficients, on = REAL[name]
-                path = follow_real(jnp.array(coefficients), on, h, begin, times)
-            else:
-                path = follow_complex(float(name != "PF"), h, begin, times)
-            gap = np.asarray(distances(path, steps))
-            start = jax.tree.map(lambda x: x[:1], steps)
-            moved = np.asarray(distances(steps, start))
-            rows += [
-                {
-                    "seed": seed,
-                    "phase": phase,
-                    "h": h,
-                    "flow": name,
-                    "step": n,
-                    "distance": gap[n] if np.isfinite(gap[n]) else np.nan,
-                    "moved": moved[n],
-                    "h lambda": sharp[n],
-                }
-                for n in range(1, s.num_steps + 1)
-            ]
-        run.progress(len(rows), s.num_seeds * 15 * s.num_steps, f"MNIST, {phase}")
-prediction = pd.DataFrame(rows)
-_ = run.save("prediction", prediction)
-shown_prediction = run.published("prediction") or run.load("prediction")
-count(first)
-
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels, one for each phase, of the relative distance of each flow to gradient descent against the number of steps on MNIST: PF and PF with the non-principal term lie lowest; in the unstable phase the real flows miss by as much as gradient descent moves."}, "figure": {"caption": "MLP with 26,506 parameters on MNIST, after fifty steps of training: distance of each flow from gradient descent after $n$ steps, in units of how far gradient descent has moved, median over seeds.", "name": "fig-prediction"}}
-frame = shown_prediction.frame
+frame = shown["prediction"].frame
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.8), sharey=True)
 for ax, phase in zip(axes, PHASES, strict=True):
     group = frame[frame.phase == phase]
@@ -474,13 +266,14 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
+prediction = here["prediction"].frame
 wide = prediction.pivot(index=["phase", "seed", "step"], columns="flow", values="distance")
 first_step = wide[wide.index.get_level_values("step") == 1]
 share = (first_step["PF"] < first_step[["NGF", "IGR"]].min(axis=1)).groupby("phase").mean()
 gain = (first_step["IGR"] / first_step["PF"]).groupby("phase").median()
 term_gain = (first_step["IGR"] / first_step["PF + non-principal"]).groupby("phase").median()
 third = (first_step["IGR"] / first_step["third order"]).groupby("phase").median()
-late = wide[wide.index.get_level_values("step") == s.num_steps]
+late = wide[wide.index.get_level_values("step") == prediction.step.max()]
 claims.record(
     "ours-pf-predicts-mnist",
     holds=bool(share.min() == 1),
@@ -491,6 +284,7 @@ claims.record(
         **{f"igr_over_third_order_{p.split(',')[0]}": third[p] for p in PHASES},
         "pf_exists_at_end_unstable": float(late.loc["unstable", "PF"].notna().mean()),
     },
+    data=here["prediction"],
 )
 
 # %% [markdown]
@@ -508,12 +302,11 @@ claims.record(
 # along eigenvectors with $h\lambda > 1$, in oscillations and jumps, that PF's higher orders matter.
 
 # %% tags=["remove-input"]
-run.card(shown_lanczos, shown_costs, shown_prediction, "lanczos", "costs", "prediction")
+run.card(*(shown[name] for name in TABLES), *(here[name] for name in TABLES))
 
 # %% [markdown]
 # ## What to vary
 #
-# - `TARGETS`: what happens exactly at $h\lambda_i = 1$ for some $i$?
-# - `hidden` and `num_examples`: fewer examples than parameters leave most eigenvalues at zero.
-# - `mlp(..., activation="softplus")`, or a norm-free `resnet18(activation="softplus")`, which is
-#   holomorphic too (on a GPU).
+# - `spectrum`: $k^{-1/2}$ has more eigenvalues above $1/h$. What happens exactly at $h\lambda_i = 1$?
+# - In [the notebook of the runs](measure_flows_at_scale.py): `hidden` and `num_examples` (fewer examples
+#   than parameters leave most eigenvalues at zero), or the activation: "softplus" is holomorphic too.
