@@ -1,4 +1,4 @@
-"""What a step of GAN training costs, and what the forms of `ddlib.sngan` save.
+"""What a step of GAN training costs, and what the forms of `ddlib.gan.convolutions` save.
 
 Per size of the nets and of the batch: seconds of a simultaneous, an alternating, a cancelled and a
 fully regularised step, the floating-point operations that XLA counts in it and the share of this
@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddlib import gan, sngan
+from ddlib import gan
 from ddlib.games import Players
+from ddlib.gan import convolutions, sngan
 from ddlib.regularizers import DriftTerms, cancel_interaction, consensus
 
 RATES = Players(0.01, 0.01)
@@ -42,7 +43,7 @@ def plain_forms():
     """Put the usual forms in place of the fast ones."""
 
     def convolve(x, kernel, stride=1):
-        return sngan._lax(x, kernel, (stride, stride))
+        return convolutions.plain(x, kernel, (stride, stride))
 
     def double(x, kernel):
         return jax.lax.conv_general_dilated(
@@ -54,7 +55,7 @@ def plain_forms():
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    sngan._convolve, sngan._double = convolve, double
+    sngan.convolve, sngan.double = convolve, double
 
 
 def ceiling(size=2048):
@@ -83,7 +84,7 @@ def measure(case, size, width, batch, steps, plain):
     state = gan.init(game, jax.random.key(0), setting, update)
     images = np.random.default_rng(0).uniform(-1, 1, (2 * batch, size, size, 3))
     images = jnp.asarray(images, jnp.float32)
-    step = gan.make_step(game, update, terms=terms is not None)
+    step = gan.make_step(game, gan.Rule(update, terms=terms is not None))
 
     def one(state, images):
         latents = game.networks.theta.latents

@@ -1,9 +1,7 @@
-"""Many steps, many runs: a portable step loop, and sweeps as one compiled program.
+"""Sweeps: many runs of one program. Which of them diverged, and by what a finished one is known.
 
 A sweep is `jax.vmap` over whatever differs between runs (seeds, rates, coefficients: all traced),
-so one program carries all runs. The loop below drives it: as scans over chunks of steps, or, for
-convolutional networks on a CPU, as a Python loop over one donated step, because XLA:CPU runs a
-convolution inside a scan about 14 times slower than in a top-level program.
+so one program carries all runs; `ddlib.loop` drives it.
 """
 
 from __future__ import annotations
@@ -11,75 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Int, PyTree
 
-from ddlib._check import check_count
-
-
-def run_steps(
-    step: Callable[[Int[Array, ""], Any], Any],
-    state: Any,
-    num_steps: int,
-    *,
-    observe: Callable[[Any], PyTree],
-    every: int = 1,
-    report: Callable[[int], None] | None = None,
-    convolutional: bool = False,
-) -> tuple[Any, PyTree]:
-    """Take `num_steps` steps, observing the state before the first and after every `every`.
-
-    Args:
-      step: function (t, state) -> state, t the number of steps taken so far. It may draw its own
-        minibatch from t and a key.
-      state: pytree of arrays. It is copied, so the caller's arrays stay valid.
-      num_steps: a multiple of `every`.
-      observe: function from a state to a pytree of arrays: what is kept of the run.
-      every: how many steps lie between observations.
-      report: called with the number of steps taken after each observation.
-      convolutional: the step holds convolutions: on a CPU, drive it step by step.
-
-    Returns:
-      The last state, and the observations as numpy arrays with a leading axis
-      num_steps // every + 1. A run that diverges goes on: its non-finite numbers are data.
-
-    Raises:
-      ValueError: counts that are not positive integers or do not divide.
-
-    >>> final, seen = run_steps(lambda t, y: y / 2, jnp.array(8.0), 4, observe=lambda y: y, every=2)
-    >>> float(final), seen.tolist()
-    (0.5, [8.0, 2.0, 0.5])
-    """
-    check_count("every", every)
-    check_count("num_steps", num_steps, least=0)
-    if num_steps % every:
-        raise ValueError(f"num_steps must be a multiple of every={every}, got {num_steps}")
-    one_by_one = convolutional and jax.default_backend() == "cpu"
-    look = jax.jit(observe)
-
-    @partial(jax.jit, donate_argnums=1)
-    def advance(t: Array, y: Any) -> Any:
-        if one_by_one:
-            return step(t, y)
-        return jax.lax.fori_loop(t, t + every, step, y)
-
-    state = jax.tree.map(jnp.copy, state)
-    seen = [jax.device_get(look(state))]
-    for start in range(0, num_steps, every):
-        if one_by_one:
-            for t in range(start, start + every):
-                state = advance(jnp.asarray(t), state)
-        else:
-            state = advance(jnp.asarray(start), state)
-        seen.append(jax.device_get(look(state)))
-        if report is not None:
-            report(start + every)
-    return state, jax.tree.map(lambda *xs: np.stack(xs), *seen)
+from ddlib.loop import run_steps as run_steps
 
 
 def first_nonfinite(values: PyTree, steps: Int[np.ndarray, " t"]) -> np.ndarray:

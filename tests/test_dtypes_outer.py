@@ -16,8 +16,9 @@ from ddbook.sweeps.checkpoints import restore, save
 from ddlib import gan, metrics, nets, sngan
 from ddlib.data import channel_statistics, normalise
 from ddlib.games import Players
+from ddlib.loop import run_steps
 from ddlib.regularizers import cancel_interaction, sga
-from ddlib.sweep import first_nonfinite, run_steps
+from ddlib.sweep import first_nonfinite
 
 TYPES = ("float16", "bfloat16", "float32", "float64", "int32", "complex64")
 KEY = jax.random.key(0)

@@ -13,12 +13,15 @@ from ddlib.drift import modified_terms
 from ddlib.games import Players
 from ddlib.gan import (
     Batch,
+    Estimator,
     Game,
     Loss,
     Memory,
     Networks,
+    Rule,
     Setting,
     Update,
+    as_rule,
     draw_batches,
     gradients,
     init,
@@ -763,6 +766,27 @@ def test_adam_is_its_recursion():
         assert_same(state.players, y, 1e-10)
 
 
+# --- Rules
+
+
+def test_parts_of_a_rule_by_name_are_the_rule():
+    """And an update alone is the rule of nothing else."""
+    whole = Rule(THETA_FIRST, True, Estimator(halved=True), SGD)
+    parts = {"terms": True, "halved": True, "optimizers": SGD}
+    assert as_rule(THETA_FIRST, **parts) == as_rule(update=THETA_FIRST, **parts) == whole
+    assert as_rule(whole) == as_rule(Rule(THETA_FIRST, True), halved=True, optimizers=SGD) == whole
+    assert as_rule(whole, update=Update()).update == Update()
+    assert as_rule() == Rule() == as_rule(gan.SIMULTANEOUS)
+    assert as_rule(terms=True, estimator=Estimator(align=True)).estimator == Estimator(align=True)
+    game = Game(PLAIN, ZERO_SUM)
+    assert make_step(game, whole) is make_step(game, THETA_FIRST, **parts)
+    assert make_step(game, whole) is not make_step(game, THETA_FIRST, terms=True, optimizers=SGD)
+    by_name, by_rule = (
+        init(game, KEY, Setting(RATES), *given) for given in ((THETA_FIRST, SGD), (whole,))
+    )
+    assert_identical(by_name, by_rule)
+
+
 # --- What compiles once
 
 
@@ -1033,6 +1057,15 @@ GAME = Game(PLAIN, saturating())
 START = init(GAME, KEY, Setting(RATES))
 NEVER = {"observe": lambda state: pytest.fail("training began")}
 BAD = {
+    "no such part": (lambda: make_step(GAME, method="rk4"), "Got unexpected field names: .*method"),
+    "no estimator": (
+        lambda: make_step(GAME, terms=True, estimator="halved"),
+        "estimator must be an Estimator, got 'halved'",
+    ),
+    "no such option": (
+        lambda: regularized_gradients(GAME, PLAYERS, MEMORY, BATCH, SOME, biased=True),
+        "Got unexpected field names: .*biased",
+    ),
     "rates a tuple": (lambda: init(GAME, KEY, Setting((0.1, 0.1))), "setting.rates must be .*Play"),
     "rates zero": (lambda: init(GAME, KEY, Setting(Players(0.1, 0.0))), "rates.theta must be posi"),
     "rates for many": (

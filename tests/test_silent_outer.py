@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ddlib import gan, nets, sngan
+from ddlib import gan, nets
 from ddlib.games import Players
-from ddlib.sweep import program_fingerprint, run_steps
+from ddlib.gan.layers import Kernel, Start
+from ddlib.loop import run_steps
+from ddlib.sweep import program_fingerprint
 
 # --- Spectral norm of kernels of any scale
 
@@ -22,7 +24,7 @@ class Layer:
     """One spectrally normalised kernel, by itself."""
 
     def __init__(self, kernel, left):
-        self.layer = sngan._Kernel(kernel.shape, sngan._Start(jax.random.key(0), 1), spectral=True)
+        self.layer = Kernel(kernel.shape, Start(jax.random.key(0), 1), spectral=True)
         self.layer.left[...] = jnp.asarray(left, kernel.dtype)
         self.layer.kernel[...] = jnp.asarray(kernel)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ddlib import sngan
+from ddlib.gan.convolutions import convolve, double
+from ddlib.gan.layers import BatchNorm, Kernel, Start
 from ddlib.sngan import discriminator, generator
 
 # These programs run once: what takes their time is the compiler.
@@ -53,7 +54,7 @@ def transposed(x, kernel):
 FORMS = {
     **{
         f"3×3 at {size}, {inputs} to {outputs}": (
-            lambda x, k: sngan._convolve(x, k, 1),
+            lambda x, k: convolve(x, k, 1),
             lambda x, k: plain(x, k, 1),
             (size, 3, inputs, outputs),
         )
@@ -70,22 +71,19 @@ FORMS = {
     },
     **{
         f"4×4 at {size}": (
-            lambda x, k: sngan._convolve(x, k, 2),
+            lambda x, k: convolve(x, k, 2),
             lambda x, k: plain(x, k, 2),
             (size, 4, 3, 2),
         )
         for size in (2, 4, 6, 16)
     },
     "4×4 at 6, many channels": (
-        lambda x, k: sngan._convolve(x, k, 2),
+        lambda x, k: convolve(x, k, 2),
         lambda x, k: plain(x, k, 2),
         (6, 4, 64, 128),
     ),
-    **{
-        f"transposed at {size}": (sngan._double, transposed, (size, 4, 3, 2))
-        for size in (1, 2, 3, 4, 8)
-    },
-    "transposed at 5, many channels": (sngan._double, transposed, (5, 4, 128, 64)),
+    **{f"transposed at {size}": (double, transposed, (size, 4, 3, 2)) for size in (1, 2, 3, 4, 8)},
+    "transposed at 5, many channels": (double, transposed, (5, 4, 128, 64)),
 }
 
 
@@ -233,7 +231,7 @@ def test_running_statistics_serve_evaluation_and_stay(drawing):
 
 def test_batch_norm_normalises_and_remembers_what_has_been():
     """After k batches the running mean is Σ (1 − d) dᵏ⁻ⁱ mᵢ / (1 − dᵏ), also for small k."""
-    graph, params, statistics = nnx.split(sngan._BatchNorm(3), nnx.Param, ...)
+    graph, params, statistics = nnx.split(BatchNorm(3), nnx.Param, ...)
     batches = numbers(4, 5, 2, 2, 3) * [1, 2, 3] + [4, 5, 6]
 
     @quick
@@ -260,7 +258,7 @@ def test_batch_norm_normalises_and_remembers_what_has_been():
 
 
 def test_running_statistics_take_no_gradient():
-    graph, *parts = nnx.split(sngan._BatchNorm(3), nnx.Param, ...)
+    graph, *parts = nnx.split(BatchNorm(3), nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, parts)
 
     def remembered(x):
@@ -347,7 +345,7 @@ def test_the_scale_of_kernels_does_not_matter(judging):
 @pytest.fixture(scope="module")
 def layer():
     """One layer at its start: drawing is what takes its time."""
-    return sngan._Kernel((4, 4, 16, 24), sngan._Start(KEY, 0.5), spectral=True)
+    return Kernel((4, 4, 16, 24), Start(KEY, 0.5), spectral=True)
 
 
 def test_gradient_flows_through_the_singular_value_and_not_through_its_vectors(layer):
@@ -379,10 +377,10 @@ def test_starts(layer):
     assert layer.kernel[...].std() == pytest.approx(0.8796 / 32, rel=0.03)
     assert not layer.bias[...].any()
     assert float(jnp.sum(layer.left[...] ** 2)) == pytest.approx(1)
-    kernel = sngan._Start(KEY, 1).kernel((4, 4, 16, 24)) * 16
+    kernel = Start(KEY, 1).kernel((4, 4, 16, 24)) * 16
     assert kernel.std() == pytest.approx(0.8796, rel=0.03)  # of a normal number cut at ±2
     assert 1.9 < np.abs(kernel).max() <= 2
-    norm = sngan._BatchNorm(3)
+    norm = BatchNorm(3)
     assert (norm.scale[...] == 1).all() and not norm.bias[...].any() and not norm.weight[...].any()
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ddlib.games import Players, linear_game
+from ddlib.loop import run_steps, watch
 from ddlib.methods import simultaneous_euler
-from ddlib.sweep import first_nonfinite, program_fingerprint, run_steps
+from ddlib.sweep import first_nonfinite, program_fingerprint
 
 
 def step(t, state):
@@ -225,3 +226,31 @@ def test_a_fingerprint_is_of_what_is_computed():
     assert program_fingerprint(lambda x: x + table, x) != program_fingerprint(
         lambda x: x + 2 * table, x
     )
+
+
+# --- The loop itself
+
+
+def test_a_run_that_has_ended_takes_no_further_step():
+    calls, reports = [], []
+
+    def advance(begin, end, y):
+        calls.append((begin, end))
+        return y + (end - begin)
+
+    state, seen = watch(
+        advance,
+        3,
+        [3, 4, 7, 9],
+        observe=int,
+        ended=lambda y: y >= 7,
+        report=reports.append,
+    )
+    assert (int(state), seen, calls, reports) == (7, [3, 4, 7], [(3, 4), (4, 7)], [4, 7])
+    assert watch(advance, 7, [7], observe=int)[1] == [7]
+
+
+@pytest.mark.parametrize("times", [[], [0, 0], [2, 1]])
+def test_times_that_do_not_increase_are_named(times):
+    with pytest.raises(ValueError, match="times must be one or more and increase, got"):
+        watch(lambda begin, end, y: y, 0, times, observe=int)
