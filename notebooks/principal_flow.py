@@ -64,6 +64,7 @@ def tidy(paths, times, **columns):
     frames = []
     for (name, path), t in zip(paths.items(), times, strict=True):
         path = np.asarray(path, complex)
+        path = np.where(np.isfinite(path), path, complex(np.nan, np.nan))  # it ended before
         parts = {f"re{i}": path[:, i].real for i in range(path.shape[1])}
         parts |= {f"im{i}": path[:, i].imag for i in range(path.shape[1])}
         frames.append(pd.DataFrame({**columns, "flow": name, "time": t, **parts}))
