@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 from ddbook.runner import files, places
 from ddbook.runner.job import describe
@@ -88,6 +89,11 @@ def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Pro
     files.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
     made.notebook.write_text("{}")
     return made
+
+
+def dataset(stand_in: bool) -> SimpleNamespace:
+    """A dataset, as far as provenance goes."""
+    return SimpleNamespace(name="digits", checksum="0123", stand_in=stand_in)
 
 
 def in_book(root: Path, *command: str, **options) -> subprocess.CompletedProcess[str]:

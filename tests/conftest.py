@@ -15,3 +15,14 @@ def _forget_compiled_programs():
     jax.clear_caches()
     if "matplotlib" in sys.modules:  # a page sets the book's style for its whole process
         sys.modules["matplotlib"].rcdefaults()
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A book of its own for one test; this process's `page.open` works in it."""
+    from books_for_tests import make_book
+
+    monkeypatch.setenv("DDBOOK_ROOT", str(tmp_path / "repo"))
+    for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD"):
+        monkeypatch.delenv(name, raising=False)
+    return make_book(tmp_path / "repo")

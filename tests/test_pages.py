@@ -13,14 +13,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import jupytext
-import numpy as np
 import pytest
 import yaml
-from ddbook.runner import profiles
-from ddbook.runner import run as runner
+from ddbook.runner import command, profiles
+from ddbook.runner.job import describe
+from ddbook.runner.yaml_text import load_yaml
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
@@ -121,8 +120,8 @@ def check_make(words: list[str]) -> None:
 
 def check_run(words: list[str]) -> None:
     """Refuse what the runner refuses before anything starts."""
-    if runner.main([*words, "--check"]):
-        raise Refused(f"ddbook.run refuses {words}")
+    if command.main([*words, "--check"]):
+        raise Refused(f"the runner refuses {words}")
 
 
 def check_snakemake(words: list[str], root: Path) -> None:
@@ -158,8 +157,14 @@ def check(command: str, root: Path) -> None:
         check_make(rest)
     elif program == "snakemake":
         check_snakemake([w for w in rest if not w.startswith("PROFILE=")], root)
-    elif program == "python" and rest[:2] == ["-m", "ddbook.run"]:
+    elif program == "python" and rest[:2] == ["-m", "ddbook.runner.command"]:
         check_run(rest[2:])
+    elif program == "jupytext":
+        describe(ROOT, "quick", Path(words[-1]).stem)
+    elif program == "papermill":
+        given = load_yaml(rest[rest.index("-y") + 1])
+        assert set(given) <= {"profile", "parameters"}
+        describe(ROOT, given.get("profile", "quick"), Path(rest[0]).stem, given["parameters"])
     elif program not in ("export", "python", "jupyter") or (
         program == "python" and rest[:3] != ["-m", "pip", "install"]
     ):  # a setting of the shell, and what fetches or serves: nothing of ours to check
@@ -188,7 +193,7 @@ def inline() -> Iterator[tuple[str, str]]:
     for name in [*PAGES, *NOTEBOOKS]:
         for code in inline_code(prose(name)):
             if code.startswith("-p ") and name in NOTEBOOKS:
-                yield name, f"python -m ddbook.runner.run {name} {code}"
+                yield name, f"python -m ddbook.runner.command {name} {code}"
             elif code.startswith("make ") and "<" not in code:
                 yield name, code
     for guide in GUIDES:
@@ -211,7 +216,7 @@ def test_a_command_in_the_text_is_one_that_works(where, command, tmp_path):
         "make run NB=dirac_gan PROFIL=standard",
         "make boook",
         "PROFILE=standard make boook",
-        "python -m ddbook.runner.run dirac_gan -p num_steps many",
+        "python -m ddbook.runner.command dirac_gan -p num_steps many",
         "snakemake --config profile=paper -- notebook",
         "pip install ddlib",
     ],
@@ -261,36 +266,3 @@ def test_a_share_shown_as_a_number_is_found():
     assert shares_as_numbers("{measured}`a:share_of_pairs`")
     assert not shares_as_numbers("in {measured}`a:share:share` of {measured}`a:cases` cases")
     assert not shares_as_numbers("{measured}`a:share:.0%`")
-
-
-# Sixteen Gaussians: runs are compared where they are cut, and must have been observed there.
-
-
-@pytest.mark.parametrize("profile", ["quick", "standard", "paper"])
-def test_runs_of_the_mixture_are_observed_where_they_are_cut(profile):
-    settings = SimpleNamespace(**profiles.read(ROOT, profile)["mixture_of_gaussians"])
-    notebook = jupytext.read(ROOT / "notebooks" / "mixture_of_gaussians.py", fmt="py:percent")
-    defined = ("def cost(", "def steps_for(", "def observed(")
-    [[costs], [training], [plan]] = (
-        [cell.source for cell in notebook.cells if text in cell.source] for text in defined
-    )
-    sweeps = SimpleNamespace(SWEEPS=4)
-    losses = dict.fromkeys([*settings.losses, "non-saturating"])
-    names = {"s": settings, "np": np, "gan": sweeps, "LOSSES": losses, "cache": functools.cache}
-    exec(costs, names)
-    exec(training, names)
-    exec(plan.partition("\nframes, ")[0], names)
-
-    at = {arm: names["observed"](arm[0], arm[2], arm[4]) for arm in names["arms"]}
-    paid = {arm: arm[4] * names["cost"](arm[0], arm[2]) for arm in names["arms"]}
-    cuts = 0
-    for arm, looks in at.items():
-        assert looks[0] == 0 and looks[-1] == arm[4]  # its start and its end
-        assert set(names["last_quarter"](arm[4], settings.num_looks)) <= set(looks)
-        for other in at:
-            compared = other[0] in (arm[0], "simultaneous", "rk4") and arm[1] == other[1]
-            for end in (other[4], paid[other] // names["cost"](arm[0], arm[2])):
-                if compared and end < arm[4] and other[4] != settings.rate_steps:
-                    assert set(names["last_quarter"](end, settings.num_looks)) <= set(looks)
-                    cuts += 1
-    assert cuts > 0 or profile == "quick"
