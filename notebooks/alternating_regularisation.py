@@ -17,24 +17,36 @@
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
+parameters = {}  # settings in place of the profile's
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from ddbook import page
-from ddbook.sweeps import gans
+from ddbook.sweeps import figures, pairs, pictures, sweep
+from ddbook.sweeps.arms import (
+    ALTERNATING,
+    BOTH_AFTER,
+    CANCELLED,
+    DISCRIMINATOR,
+    DISCRIMINATOR_AFTER,
+    SIMULTANEOUS,
+    color_of,
+)
 
-run = page.open("alternating_regularisation", profile)
+from ddlib import regularizers as reg
+from ddlib.games import Players
+
+run = page.open("alternating_regularisation", profile, parameters)
 claims = run.claims
-sweeps = gans.open(run)
-here, shown = sweeps[0], sweeps[-1]
-run.uses(here.tables[0])
-METHODS = {
-    "alternating": "alternating",
-    "both cancelled": "alternating, both cancelled",
-    "discriminator's": "alternating, discriminator cancelled",
+here, shown = sweep.open(run)
+data = here.tables[0]
+ARMS = {
+    "alternating": ALTERNATING,
+    "both cancelled": BOTH_AFTER,
+    "discriminator's": DISCRIMINATOR_AFTER,
 }
-SHADES = [gans.COLORS["alternating"], gans.COLORS["cancelled"], gans.COLORS["discriminator"]]
 
 # %% [markdown]
 # ## The terms
@@ -48,101 +60,52 @@ SHADES = [gans.COLORS["alternating"], gans.COLORS["cancelled"], gans.COLORS["dis
 # \;\text{ in } \tilde L_2.
 # $$
 #
-# Where α/λ > ½ the second one *minimises* the discriminator's gradient, and DD argues that to cancel
-# it takes something useful away. So DD cancels the discriminator's alone, $c_1 = \alpha h/4$, and
-# finds (its Figure 9) that this makes training less sensitive to the rates, while cancelling both
-# can hurt. These are coefficients with each player on its own clock: on one clock the generator's
-# is $+\tfrac{\alpha h}{4}$ at every ratio, and the threshold at one half is gone
-# ([two-player games](two_player_games.py) has both).
+# To cancel them is to add the same terms with the other sign. Here is what that adds to each loss,
+# for a generator that is faster than the discriminator, as fast, and slower. A positive number
+# penalises the gradient's norm, a negative one rewards it.
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of alternating updates, with both interaction terms cancelled, and with only the discriminator's cancelled."}, "figure": {"caption": "DD, Figure 9. Alternating updates, the same with both interaction terms cancelled, and with the discriminator's alone. Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-alternating-cancelled"}}
-gans.figure(shown, METHODS, colors=SHADES, needed=METHODS.values())
-plt.show()
-
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
-gans.pictures(shown, METHODS)
-plt.show()
+# %%
+added = {}
+for ratio in (0.25, 0.5, 1.0, 2.0):
+    rates = Players(4.0, 4.0 / ratio)  # with h = 1 the unit αh/4 is one
+    terms = reg.cancel_interaction(rates, method="alternating")
+    added[f"α/λ = {ratio:g}"] = {
+        "‖∇θE‖² for φ": terms.phi.other_norm - terms.phi.interaction / 2,
+        "‖∇φE‖² for θ": terms.theta.other_norm - terms.theta.interaction / 2,
+    }
+pd.DataFrame(added).T + 0.0
 
 # %% [markdown]
-# :::{when-judged} dd-fig9-less-sensitive
-# The interquartile range of $\log_{10}$ of the Fréchet distance over the sweep is
-# {measured}`dd-fig9-less-sensitive:spread_alternating:.2g` for alternating updates,
-# {measured}`dd-fig9-less-sensitive:spread_both:.2g` with both terms cancelled and
-# {measured}`dd-fig9-less-sensitive:spread_discriminator:.2g` with the discriminator's alone
-# (simultaneous ones have {measured}`dd-fig9-less-sensitive:spread_simultaneous:.2g`); the medians of the distance are {measured}`dd-fig9-less-sensitive:median_alternating:.3g`,
-# {measured}`dd-fig9-less-sensitive:median_both:.3g` and
-# {measured}`dd-fig9-less-sensitive:median_discriminator:.3g`. Seed by seed the range is smaller with
-# the discriminator's term cancelled than without in
-# {measured}`dd-fig9-less-sensitive:seeds_less_spread` of
-# {measured}`dd-fig9-less-sensitive:seeds`: {claim}`dd-fig9-less-sensitive` The worst runs are another
-# matter: they end at {measured}`dd-fig9-less-sensitive:worst_alternating:.3g`,
-# {measured}`dd-fig9-less-sensitive:worst_both:.3g` and, with the discriminator's alone,
-# {measured}`dd-fig9-less-sensitive:worst_discriminator:.3g`.
-# :::
+# Where α/λ > ½ drift itself *minimises* the discriminator's gradient, so that cancelling rewards it,
+# and DD argues that this takes something useful away. So DD cancels the discriminator's alone,
+# $c_1 = \alpha h/4$, and finds (its Figure 9) that this makes training less sensitive to the rates,
+# while cancelling both can hurt. These are coefficients with each player on its own clock: on one
+# clock the generator's is $+\tfrac{\alpha h}{4}$ at every ratio, and the threshold at one half is
+# gone ([two-player games](two_player_games.py) has both).
 #
-# ## Pair by pair, and by the sign of the term
+# ## Three arms
 #
-# :::{when-judged} dd-fig9-both-can-hurt
-# Where α/λ > ½, cancelling the discriminator's term alone ends closer than cancelling both in
-# {measured}`dd-fig9-both-can-hurt:better_pairs` of {measured}`dd-fig9-both-can-hurt:pairs` pairs of
-# runs (a sign test gives {measured}`dd-fig9-both-can-hurt:chance:.2g`):
-# {claim}`dd-fig9-both-can-hurt` Plain alternating updates end closer than with both cancelled in
-# {measured}`dd-fig9-both-can-hurt:plain_better_pairs` (it gives
-# {measured}`dd-fig9-both-can-hurt:plain_chance:.2g`).
-# :::
-#
-# Where α/λ < ½ the generator's term maximises, and to cancel it should help. At ½ it is absent, and
-# the two ways of cancelling are the same.
-#
-# :::{when-judged} ours-sign-of-the-term
-# Cancelling the generator's term beside the discriminator's changes the distance the way the term's
-# sign says in {measured}`ours-sign-of-the-term:better_pairs` of
-# {measured}`ours-sign-of-the-term:pairs` pairs of runs (a sign test gives
-# {measured}`ours-sign-of-the-term:chance:.2g`): {claim}`ours-sign-of-the-term` In the mean it
-# multiplies the distance by {measured}`ours-sign-of-the-term:factor_above:.2f` where α/λ > ½ and by
-# {measured}`ours-sign-of-the-term:factor_below:.2f` where α/λ < ½. This does not tell the clocks
-# apart: what is added penalises $\|\nabla_\phi E\|^2$ below one half and rewards it above, whatever
-# drift's own term is.
-# :::
+# Alternating updates as they are, with both terms cancelled, and with the discriminator's alone.
+# {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates. How much a
+# method depends on its rates shows in the width of its box: the claim takes the interquartile range
+# of $\log_{10}$ of the distance at the end, a lost run counting as a distance of a million.
 
-# %% tags=["hide-input"]
-WANTED = [
-    ("alternating, discriminator cancelled", "alternating"),
-    ("alternating, both cancelled", "alternating"),
-    ("alternating, discriminator cancelled", "alternating, both cancelled"),
-]
-
-
-def parts(sweep):
-    """The sweep, where the generator's term minimises by its published sign, and where it does not.
-
-    At a ratio of exactly one half (rates that are decimal halves compare exactly) it is absent.
-    """
-    return {
-        "all": sweep,
-        "α/λ > ½": gans.restrict(sweep, lambda t: t["rate_phi"] > 0.5 * t["rate_theta"]),
-        "α/λ < ½": gans.restrict(sweep, lambda t: t["rate_phi"] < 0.5 * t["rate_theta"]),
-    }
-
-
-for name, part in parts(shown).items():
-    table = gans.compare(part, WANTED)
-    if len(table):
-        display(gans.style(table).set_caption(name))  # noqa: F821
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of alternating updates, with both interaction terms cancelled, and with only the discriminator's cancelled."}, "figure": {"caption": "DD, Figure 9. Alternating updates, the same with both interaction terms cancelled, and with the discriminator's alone. Left: the best tenth, mean and range. Right: all runs, quartiles and extremes.", "name": "fig-alternating-cancelled"}}
+shades = [color_of(arm) for arm in (ALTERNATING, CANCELLED, DISCRIMINATOR)]
+figures.figure(shown, ARMS, colors=shades, needed=ARMS.values())
+plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-if {"simultaneous", *METHODS.values()} <= set(here.runs["method"]):
-    spreads = {label: gans.spread(here, method) for label, method in METHODS.items()}
+if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
+    spreads = {label: sweep.spread(here, arm) for label, arm in ARMS.items()}
     each_seed = [
-        gans.spread(one, METHODS["discriminator's"]) < gans.spread(one, METHODS["alternating"])
+        sweep.spread(one, DISCRIMINATOR_AFTER) < sweep.spread(one, ALTERNATING)
         for one in (
-            gans.restrict(here, lambda t, seed=seed: t["seed"] == seed)
+            sweep.restrict(here, lambda t, seed=seed: t["seed"] == seed)
             for seed in here.runs["seed"].unique()
         )
     ]
-    ends = {
-        label: gans.final(here, method, "frechet_distance") for label, method in METHODS.items()
-    }
+    ends = {label: sweep.final(here, arm, "frechet_distance") for label, arm in ARMS.items()}
     medians = {label: float(np.median(x)) for label, x in ends.items()}
     worst = {label: float(np.max(x)) for label, x in ends.items()}
     claims.record(
@@ -158,7 +121,7 @@ if {"simultaneous", *METHODS.values()} <= set(here.runs["method"]):
             "spread_alternating": spreads["alternating"],
             "spread_discriminator": spreads["discriminator's"],
             "spread_both": spreads["both cancelled"],
-            "spread_simultaneous": gans.spread(here, "simultaneous"),
+            "spread_simultaneous": sweep.spread(here, SIMULTANEOUS),
             "median_alternating": medians["alternating"],
             "median_discriminator": medians["discriminator's"],
             "median_both": medians["both cancelled"],
@@ -166,22 +129,79 @@ if {"simultaneous", *METHODS.values()} <= set(here.runs["method"]):
             "worst_discriminator": worst["discriminator's"],
             "worst_both": worst["both cancelled"],
         },
+        data=data,
     )
+
+# %% [markdown]
+# :::{when-judged} dd-fig9-less-sensitive
+# The interquartile range of $\log_{10}$ of the Fréchet distance over the sweep is
+# {measured}`dd-fig9-less-sensitive:spread_alternating:.2g` for alternating updates,
+# {measured}`dd-fig9-less-sensitive:spread_both:.2g` with both terms cancelled and
+# {measured}`dd-fig9-less-sensitive:spread_discriminator:.2g` with the discriminator's alone
+# (simultaneous ones have {measured}`dd-fig9-less-sensitive:spread_simultaneous:.2g`); the medians of
+# the distance are {measured}`dd-fig9-less-sensitive:median_alternating:.3g`,
+# {measured}`dd-fig9-less-sensitive:median_both:.3g` and
+# {measured}`dd-fig9-less-sensitive:median_discriminator:.3g`. Seed by seed the range is smaller with
+# the discriminator's term cancelled than without in
+# {measured}`dd-fig9-less-sensitive:seeds_less_spread` of
+# {measured}`dd-fig9-less-sensitive:seeds`: {claim}`dd-fig9-less-sensitive` The worst runs are another
+# matter: they end at {measured}`dd-fig9-less-sensitive:worst_alternating:.3g`,
+# {measured}`dd-fig9-less-sensitive:worst_both:.3g` and, with the discriminator's alone,
+# {measured}`dd-fig9-less-sensitive:worst_discriminator:.3g`.
+# :::
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-alternating-samples"}}
+pictures.pictures(shown, ARMS)
+plt.show()
+
+# %% [markdown]
+# ## Pair by pair, and by the sign of the term
+#
+# Where α/λ < ½ the generator's term maximises, and to cancel it should help. At ½ it is absent, and
+# the two ways of cancelling are the same. So the pairs of runs are counted over all rates, above one
+# half, and below.
+
+# %% tags=["hide-input"]
+WANTED = [
+    (DISCRIMINATOR_AFTER, ALTERNATING),
+    (BOTH_AFTER, ALTERNATING),
+    (DISCRIMINATOR_AFTER, BOTH_AFTER),
+]
+
+
+def parts(found):
+    """The sweep, where the generator's term minimises by its published sign, and where it does not.
+
+    At a ratio of exactly one half (rates that are decimal halves compare exactly) it is absent.
+    """
+    return {
+        "all": found,
+        "α/λ > ½": sweep.restrict(found, lambda t: t["rate_phi"] > 0.5 * t["rate_theta"]),
+        "α/λ < ½": sweep.restrict(found, lambda t: t["rate_phi"] < 0.5 * t["rate_theta"]),
+    }
+
+
+for name, part in parts(shown).items():
+    table = pairs.compare(part, WANTED)
+    if len(table):
+        display(pairs.style(table).set_caption(name))  # noqa: F821
+
+# %% tags=["hide-input", "remove-output"]
+if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
     above = parts(here)["α/λ > ½"]
-    both = gans.judge(above, METHODS["discriminator's"], METHODS["both cancelled"])
-    plain = gans.judge(above, "alternating", METHODS["both cancelled"])
+    both = pairs.judge(above, DISCRIMINATOR_AFTER, BOTH_AFTER)
+    plain = pairs.judge(above, ALTERNATING, BOTH_AFTER)
     claims.record(
         "dd-fig9-both-can-hurt",
         holds=bool(both["chance"] < 0.05 and both["every_seed"]),
         measured={**both, **{f"plain_{k}": v for k, v in plain.items()}},
+        data=data,
     )
-    added = gans.paired(
-        here, METHODS["both cancelled"], METHODS["discriminator's"], "frechet_distance"
-    )
+    added = pairs.paired(here, BOTH_AFTER, DISCRIMINATOR_AFTER, "frechet_distance")
     added = added[added["rate_phi"] != 0.5 * added["rate_theta"]]
     helps = added["rate_phi"] < 0.5 * added["rate_theta"]
-    found = gans.tally(added.assign(gain=added["gain"].where(helps, -added["gain"])))
-    logs = gans.log_ratio(added)
+    found = pairs.tally(added.assign(gain=added["gain"].where(helps, -added["gain"])))
+    logs = pairs.log_ratio(added)
     claims.record(
         "ours-sign-of-the-term",
         holds=bool(found["chance"] < 0.05 and found["every_seed"]),
@@ -190,10 +210,32 @@ if {"simultaneous", *METHODS.values()} <= set(here.runs["method"]):
             "factor_above": float(np.exp(logs[~helps].mean())),
             "factor_below": float(np.exp(logs[helps].mean())),
         },
+        data=data,
     )
 
+# %% [markdown]
+# :::{when-judged} dd-fig9-both-can-hurt
+# Where α/λ > ½, cancelling the discriminator's term alone ends closer than cancelling both in
+# {measured}`dd-fig9-both-can-hurt:better_pairs` of {measured}`dd-fig9-both-can-hurt:pairs` pairs of
+# runs (a sign test gives {measured}`dd-fig9-both-can-hurt:chance:.2g`):
+# {claim}`dd-fig9-both-can-hurt` Plain alternating updates end closer than with both cancelled in
+# {measured}`dd-fig9-both-can-hurt:plain_better_pairs` (it gives
+# {measured}`dd-fig9-both-can-hurt:plain_chance:.2g`).
+# :::
+#
+# :::{when-judged} ours-sign-of-the-term
+# Cancelling the generator's term beside the discriminator's changes the distance the way the term's
+# sign says in {measured}`ours-sign-of-the-term:better_pairs` of
+# {measured}`ours-sign-of-the-term:pairs` pairs of runs (a sign test gives
+# {measured}`ours-sign-of-the-term:chance:.2g`): {claim}`ours-sign-of-the-term` In the mean it
+# multiplies the distance by {measured}`ours-sign-of-the-term:factor_above:.2f` where α/λ > ½ and by
+# {measured}`ours-sign-of-the-term:factor_below:.2f` where α/λ < ½. This does not tell the clocks
+# apart: what is added penalises $\|\nabla_\phi E\|^2$ below one half and rewards it above, whatever
+# drift's own term is.
+# :::
+
 # %% tags=["remove-input"]
-run.card(*(table for sweep in sweeps for table in sweep.tables))
+run.card(*sweep.tables(here, shown))
 
 # %% [markdown]
 # ## What to vary

@@ -21,64 +21,75 @@
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
+parameters = {}  # settings in place of the profile's
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from ddbook.sweeps import gans
+from ddbook.sweeps import figures, pairs, sweep
+from ddbook.sweeps.arms import ALTERNATING, SIMULTANEOUS, color_of
 
-run = page.open("learning_rate_ratios", profile)
+from ddlib import regularizers as reg
+from ddlib.games import Players
+
+run = page.open("learning_rate_ratios", profile, parameters)
 claims = run.claims
-sweeps = gans.open(run)
-here, shown = sweeps[0], sweeps[-1]
-run.uses(here.tables[0])
-METHODS = ("simultaneous", "alternating")
+here, shown = sweep.open(run)
+data = here.tables[0]
+PLAIN = {"simultaneous": SIMULTANEOUS, "alternating": ALTERNATING}
 
 # %% [markdown]
 # ## Where the sign changes
 #
-# The two coefficients, and what a single clock makes of them: there the generator's interaction
-# coefficient under alternating updates is $+\tfrac{\alpha h}{4}$ at **every** ratio, and the
-# discriminator's is $-\tfrac{\lambda h}{4}$ (see
+# The library gives the coefficients of drift for a scheme, a pair of rates, and a clock. On its
+# *own* clock, as the paper has it, a player's time is its rate times $h$; on a *joint* clock both
+# have gone $h$ after a step. In a zero-sum game an interaction coefficient $c$ acts as
+# $-\tfrac c2\|\nabla_\phi E\|^2$ in the generator's loss.
+
+
+# %%
+def coefficient(ratio, method, clock):
+    """Of ‖∇φE‖² in the generator's loss, in units of αh/4, at α/λ = ratio."""
+    rates = Players(4.0, 4.0 / ratio)  # with h = 1 the unit αh/4 is one
+    terms = reg.drift_terms(rates, method=method, clock=clock)
+    return -terms.theta.interaction / 2
+
+
+table = {}
+for method in ("simultaneous", "alternating"):
+    for clock in ("own", "joint"):
+        row = table[f"{method}, {clock} clock"] = {}
+        for ratio in (0.1, 0.5, 1.0, 5.0):
+            row[f"α/λ = {ratio:g}"] = coefficient(ratio, method, clock)
+pd.DataFrame(table).T
+
+# %% [markdown]
+# On a single clock the generator's interaction coefficient under alternating updates is
+# $+\tfrac{\alpha h}{4}$ at **every** ratio, and the discriminator's is $-\tfrac{\lambda h}{4}$ (see
 # [backward error analysis](backward_error_analysis.py) and
 # [two-player games](two_player_games.py) on clocks). The threshold at one half is one of the two
 # clocks, not of the iterates.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Coefficients of the generator's interaction term against the ratio of rates. On two clocks the alternating one rises through zero at one half; on one clock it is constant and positive. The simultaneous ones are negative throughout."}, "figure": {"caption": "Coefficient of $\\|\\nabla_\\phi E\\|^2$ in the generator's loss, in units of $\\alpha h/4$, against the ratio of rates.", "name": "fig-ratio-coefficient"}}
 ratio = np.geomspace(0.1, 5, 200)
+lines = {  # in units of αh/4
+    ("alternating", "two clocks (published)"): 2 - 1 / ratio,
+    ("alternating", "one clock"): np.ones_like(ratio),
+    ("simultaneous", "two clocks (published)"): -1 / ratio,
+    ("simultaneous", "one clock"): -np.ones_like(ratio),
+}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
-ax.plot(
-    ratio,
-    -(1 / ratio - 2),
-    color=gans.COLORS["alternating"],
-    label="alternating, two clocks (published)",
-)
-ax.plot(
-    ratio,
-    np.ones_like(ratio),
-    color=gans.COLORS["alternating"],
-    ls="--",
-    label="alternating, one clock",
-)
-ax.plot(
-    ratio,
-    -1 / ratio,
-    color=gans.COLORS["simultaneous"],
-    label="simultaneous, two clocks (published)",
-)
-ax.plot(
-    ratio,
-    -np.ones_like(ratio),
-    color=gans.COLORS["simultaneous"],
-    ls="--",
-    label="simultaneous, one clock",
-)
+for (method, clocks), values in lines.items():
+    style = "--" if clocks == "one clock" else "-"
+    color = color_of(PLAIN[method])
+    ax.plot(ratio, values, style, color=color, label=f"{method}, {clocks}")
 ax.axvline(0.5, color="k", lw=0.8)
 ax.axhline(0, color="k", lw=0.8)
 ax.set(xscale="log", ylim=(-6, 2.4), xlabel="ratio α/λ", ylabel="coefficient / (αh/4)")
 ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+ax.minorticks_off()
 ax.legend(fontsize=9, loc="lower right")
 plt.show()
 
@@ -87,17 +98,63 @@ plt.show()
 #
 # The grid of rates has many ratios. To vary α/λ is to vary α at fixed λ, or λ at fixed α, and
 # neither is the ratio alone: a small ratio is a slow discriminator or a fast generator. So the claim
-# is judged both ways.
+# is judged both ways. {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on
+# updates. For each λ and seed we compare the median distance at ratios up to one half with that
+# above, and again for each α and seed.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against the ratio of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6. Scores at the end against the ratio of rates; markers: runs (all pairs of rates and seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-ratios"}}
-gans.ratios(shown, {m: m for m in METHODS})
+figures.ratios(shown, PLAIN)
 plt.show()
 
+# %% tags=["hide-input", "remove-output"]
+FIXED = {"lambda": "rate_theta", "alpha": "rate_phi"}
+
+
+def contrast(arm, fixed, **options):
+    return sweep.contrast(arm.of(here.runs), fixed, **options)
+
+
+gains = {m: {k: contrast(arm, v) for k, v in FIXED.items()} for m, arm in PLAIN.items()}
+if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
+    chance = {m: {k: pairs.sign_test(gain) for k, gain in g.items()} for m, g in gains.items()}
+
+    def measured(method):
+        found = {}
+        for name, gain in gains[method].items():
+            found |= {
+                f"better_at_fixed_{name}": int((gain > 0).sum()),
+                f"cases_at_fixed_{name}": len(gain),
+                f"median_log10_gain_at_fixed_{name}": float(gain.median()),
+                f"chance_at_fixed_{name}": chance[method][name],
+            }
+        return found
+
+    later = {}
+    for name, rate in FIXED.items():
+        gain = contrast(ALTERNATING, rate, cut=0.7)
+        later[f"better_at_fixed_{name}_cut_later"] = int((gain > 0).sum())
+        later[f"cases_at_fixed_{name}_cut_later"] = len(gain)
+    claims.record(
+        "dd-fig6-alternating",
+        holds=all(p < 0.05 for p in chance["alternating"].values()),
+        measured=measured("alternating") | later,
+        data=data,
+    )
+    more = pd.concat([gains["alternating"][k] - gains["simultaneous"][k] for k in FIXED])
+    claims.record(
+        "dd-fig6-simultaneous",
+        holds=pairs.sign_test(more) < 0.05
+        and all(p >= 0.05 for p in chance["simultaneous"].values()),
+        measured={
+            **measured("simultaneous"),
+            "less_than_alternating": int((more > 0).sum()),
+            "all_cases": len(more),
+            "chance": pairs.sign_test(more),
+        },
+        data=data,
+    )
+
 # %% [markdown]
-# {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates. For each λ
-# and seed we compare the median distance at ratios up to one half with that above, and
-# again for each α and seed.
-#
 # :::{when-judged} dd-fig6-alternating
 # Under alternating updates the distance is larger at the small ratios in
 # {measured}`dd-fig6-alternating:better_at_fixed_lambda` of
@@ -138,11 +195,33 @@ plt.show()
 # fixed a small ratio is a fast generator: λ goes far beyond the grid's largest rate.
 
 # %% tags=["hide-input"]
-OWN = {m: f"{m}, ratios" for m in METHODS}
+OWN = {
+    "simultaneous": SIMULTANEOUS._replace(grid="ratios"),
+    "alternating": ALTERNATING._replace(grid="ratios"),
+}
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against six ratios of learning rates for simultaneous and alternating updates."}, "figure": {"caption": "DD, Figure 6, at the paper's six ratios. Scores at the end against the ratio of rates; markers: runs (all values of α, all seeds), lines: the median at each ratio. Vertical line: one half.", "name": "fig-own-ratios"}}
-gans.ratios(shown, OWN)
+figures.ratios(shown, OWN)
 plt.show()
+
+# %% tags=["hide-input", "remove-output"]
+own = {label: contrast(arm, "rate_phi") for label, arm in OWN.items()}
+if min(map(len, own.values())) > 1:
+    more = own["alternating"] - own["simultaneous"]
+    chances = {m: pairs.sign_test(gain) for m, gain in own.items()}
+    claims.record(
+        "dd-fig6-own-ratios",
+        holds=chances["alternating"] < 0.05 and pairs.sign_test(more) < 0.05,
+        measured={
+            "cases": len(more),
+            "less_than_alternating": int((more > 0).sum()),
+            "chance": pairs.sign_test(more),
+            **{f"better_{m}": int((gain > 0).sum()) for m, gain in own.items()},
+            **{f"chance_{m}": p for m, p in chances.items()},
+            **{f"median_log10_gain_{m}": float(gain.median()) for m, gain in own.items()},
+        },
+        data=data,
+    )
 
 # %% [markdown]
 # :::{when-judged} dd-fig6-own-ratios
@@ -157,71 +236,8 @@ plt.show()
 # {measured}`dd-fig6-own-ratios:chance:.2g`): {claim}`dd-fig6-own-ratios`
 # :::
 
-# %% tags=["hide-input", "remove-output"]
-FIXED = {"lambda": "rate_theta", "alpha": "rate_phi"}
-
-
-def contrast(method, fixed, **options):
-    return gans.contrast(here.runs[here.runs["method"] == method], fixed, **options)
-
-
-gains = {m: {k: contrast(m, v) for k, v in FIXED.items()} for m in METHODS}
-if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
-    chance = {m: {k: gans.sign_test(gain) for k, gain in g.items()} for m, g in gains.items()}
-
-    def measured(method):
-        found = {}
-        for name, gain in gains[method].items():
-            found |= {
-                f"better_at_fixed_{name}": int((gain > 0).sum()),
-                f"cases_at_fixed_{name}": len(gain),
-                f"median_log10_gain_at_fixed_{name}": float(gain.median()),
-                f"chance_at_fixed_{name}": chance[method][name],
-            }
-        return found
-
-    later = {}
-    for name, rate in FIXED.items():
-        gain = contrast("alternating", rate, cut=0.7)
-        later[f"better_at_fixed_{name}_cut_later"] = int((gain > 0).sum())
-        later[f"cases_at_fixed_{name}_cut_later"] = len(gain)
-    claims.record(
-        "dd-fig6-alternating",
-        holds=all(p < 0.05 for p in chance["alternating"].values()),
-        measured=measured("alternating") | later,
-    )
-    more = pd.concat([gains["alternating"][k] - gains["simultaneous"][k] for k in FIXED])
-    claims.record(
-        "dd-fig6-simultaneous",
-        holds=gans.sign_test(more) < 0.05
-        and all(p >= 0.05 for p in chance["simultaneous"].values()),
-        measured={
-            **measured("simultaneous"),
-            "less_than_alternating": int((more > 0).sum()),
-            "all_cases": len(more),
-            "chance": gans.sign_test(more),
-        },
-    )
-
-own = {m: contrast(name, "rate_phi") for m, name in OWN.items()}
-if min(map(len, own.values())) > 1:
-    more = own["alternating"] - own["simultaneous"]
-    chances = {m: gans.sign_test(gain) for m, gain in own.items()}
-    claims.record(
-        "dd-fig6-own-ratios",
-        holds=chances["alternating"] < 0.05 and gans.sign_test(more) < 0.05,
-        measured={
-            "cases": len(more),
-            "less_than_alternating": int((more > 0).sum()),
-            "chance": gans.sign_test(more),
-            **{f"better_{m}": int((gain > 0).sum()) for m, gain in own.items()},
-            **{f"chance_{m}": p for m, p in chances.items()},
-            **{f"median_log10_gain_{m}": float(gain.median()) for m, gain in own.items()},
-        },
-    )
-
 # %% tags=["remove-input"]
-run.card(*(table for sweep in sweeps for table in sweep.tables))
+run.card(*sweep.tables(here, shown))
 
 # %% [markdown]
 # ## What to vary

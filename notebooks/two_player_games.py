@@ -407,7 +407,7 @@ claims.record(
 # **What follows.** The theorems are right as statements about one step. But stability analyses, and
 # regularisers that are to cancel drift, need a field on one clock, and at unequal rates that field
 # has other interaction coefficients: φ's carries λ and θ's carries α. (Which coefficients train a
-# GAN better is [another question](cancelling_drift.py).)
+# GAN better is [another question](which_clock.py).)
 
 # %% tags=["remove-input"]
 run.card()

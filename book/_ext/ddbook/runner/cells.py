@@ -26,6 +26,7 @@ TAGS = (
     *("remove-input", "remove-output", "remove-cell", "scroll-output"),
 )
 KEEPS = ("save", "record", "cached", "uses", "data")  # what a figure cell must not call
+OPENS = ("page.open", "sweep.open", "jax.config.update", "run.card", "run.load", "run.published")
 _MARK = re.compile(r"(?m)^# %%(.*)$")
 _TAGS = re.compile(r"\btags=(\[[^\]]*\])")
 
@@ -226,4 +227,4 @@ def _is_definition(node: ast.stmt) -> bool:
     ):
         return True
     calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
-    return calls <= {"page.open", "jax.config.update", "run.card", "run.load", "run.published"}
+    return all(call in OPENS or call.endswith("._replace") for call in calls)

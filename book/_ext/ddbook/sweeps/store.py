@@ -41,8 +41,7 @@ class Store:
         >>> Store.name({"rate": 0.1, "seed": 0}) == Store.name({"seed": 0, "rate": 0.1})
         True
         """
-        text = json.dumps(finite(plain(key)), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return _digest(finite(plain(key)))[:24]
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         return self.folder / f"{self.name(key)}.json"
@@ -52,17 +51,30 @@ class Store:
         return self._path(key).with_suffix(".partial")
 
     def get(self, key: Mapping[str, Any]) -> Any:
-        """Return what was put under an equal key, or None; non-finite numbers as strings."""
+        """Return what was put under an equal key, or None; non-finite numbers as strings.
+
+        `ValueError` names a file that is no finished run, is another one's, or was damaged.
+        """
         path = self._path(key)
         if not path.is_file():
             return None
         kept = read_json(path)
         if not isinstance(kept, dict) or "value" not in kept:
             raise ValueError(f"{path} is not a finished run of ours; delete it and run again")
+        if kept.get("key") != finite(plain(key)):
+            raise ValueError(f"{path} is another run's, by its key; delete it and run again")
+        if kept.get("sha256") not in (None, _digest(kept["value"])):  # older ones have none
+            raise ValueError(f"{path} is damaged, its checksum differs; delete it and run again")
         return kept["value"]
 
     def put(self, key: Mapping[str, Any], value: Any) -> None:
         """Keep `value` under `key`: mappings, lists, strings and numbers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json({"key": key, "value": value}, self._path(key))
+        digest = _digest(finite(plain(value)))
+        write_json({"key": key, "value": value, "sha256": digest}, self._path(key))
         shutil.rmtree(self.scratch(key), ignore_errors=True)
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
