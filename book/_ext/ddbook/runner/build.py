@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook.runner import files, keys, lock, places, profiles
+from ddbook.runner import files, keys, lock, places, profiles, status
 
 TAIL = 15  # lines of the log that are shown when no warning explains a failed build
 
@@ -80,7 +80,7 @@ def _build(root: Path, profile: str) -> int:
     strictly = ["--toc", "book/_toc.yml", "-W", "-n", "--all", "--keep-going"]
     output.mkdir(exist_ok=True)
     with (output / "html.log").open("w+", encoding="utf-8", errors="replace") as log:
-        status = subprocess.run(
+        code = subprocess.run(
             [*command, *strictly],
             cwd=root,
             env={**os.environ, "DDLIB_PROFILE": profile, "NO_COLOR": "1"},
@@ -89,28 +89,22 @@ def _build(root: Path, profile: str) -> int:
         ).returncode
         log.seek(0)
         said = re.sub(r"\x1b\[[0-9;]*m", "", log.read()).splitlines()
-    if status == 0:
+    if code == 0:
         files.write_json(key, record(root))
     else:
         told = [line for line in said if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
         where = (output / "html.log").relative_to(root)
         print("The HTML was not built:", *(told or said[-TAIL:]), sep="\n  ", file=sys.stderr)
         print(f"  all that was said: {where}", file=sys.stderr)
-    return status
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ddbook.runner.build", description=__doc__)
     parser.add_argument("--profile", default="quick")
-    try:
-        return build(places.root(), parser.parse_args(arguments).profile)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {places.explain(error)}", file=sys.stderr)
-        return 1
+    options = parser.parse_args(arguments)
+    return status.of(lambda: build(places.root(), options.profile))
 
 
 if __name__ == "__main__":

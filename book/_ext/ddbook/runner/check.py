@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddbook.runner import places, profiles
+from ddbook.runner import places, profiles, status
 from ddbook.runner.choice import refusal
 from ddbook.runner.job import describe
 
@@ -87,16 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which.add_argument("--notebook", help="notebooks/<name>.py")
     which.add_argument("--room", help="a module or folder of ddlib or of the book's package")
     options = parser.parse_args(arguments)
-    root = places.root()
-    try:
-        if options.notebook:
-            chosen = of_notebook(root, options.notebook)
-            describe(root, "quick", options.notebook)
-        else:
-            chosen = of_room(root, options.room)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return status.of(lambda: _check(places.root(), options.notebook, options.room))
+
+
+def _check(root: Path, notebook: str | None, room: str | None) -> int:
+    if notebook:
+        chosen = of_notebook(root, notebook)
+        describe(root, "quick", notebook)
+    else:
+        chosen = of_room(root, room or "")
     files = [str(path) for path in chosen.sources]
     steps = [["ruff", "check", *files], ["ruff", "format", "--check", *files], ["mypy"]]
     if chosen.tests:
@@ -104,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = []
     for step in steps:
         print("---", " ".join(step[:2]), flush=True)
-        status = subprocess.run([sys.executable, "-m", *step], cwd=root).returncode
-        if status and not (step[0] == "pytest" and status == 5):  # 5: no case names the notebook
+        code = subprocess.run([sys.executable, "-m", *step], cwd=root).returncode
+        if code and not (step[0] == "pytest" and code == 5):  # 5: no case names the notebook
             failed.append(step[0])
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ddbook.runner import places, run, yaml_text
+from ddbook.runner import places, run, status, yaml_text
 from ddbook.runner.job import describe
 
 
@@ -67,20 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a notebook from the command line; return the exit status."""
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the kernel goes too
     try:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
-        parameters = _parameters(options.parameter)
-        timeout = run.check_timeout(options.timeout)
-        job = describe(places.root(), options.profile, options.name, parameters)
-        if options.check:
-            places.check_writable(job.root, job.profile)
-        else:
-            run.run(job, timeout=timeout, if_stale=options.if_stale)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {places.explain(error)}", file=sys.stderr)
-        return 1
+        return status.of(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except run.Failed as error:
         print(error, file=sys.stderr)
         return 1
@@ -89,6 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    parameters = _parameters(options.parameter)
+    timeout = run.check_timeout(options.timeout)
+    job = describe(places.root(), options.profile, options.name, parameters)
+    if options.check:
+        places.check_writable(job.root, job.profile)
+    else:
+        run.run(job, timeout=timeout, if_stale=options.if_stale)
     return 0
 
 

@@ -112,25 +112,6 @@ def _check_kind(at: str, value: Any) -> None:
         raise ValueError(f"{at} must be a number, boolean, text or a list of these, got {value!r}")
 
 
-def datasets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the names of the datasets that the settings name, by the settings' own names.
-
-    They are the settings called `dataset` or `…_dataset`; None is none, a list is several.
-
-    >>> datasets({"dataset": "mnist", "image_dataset": ["cifar10", "shapes"], "num_seeds": 2})
-    {'dataset': 'mnist', 'image_dataset[0]': 'cifar10', 'image_dataset[1]': 'shapes'}
-    """
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if not re.fullmatch(r"(.*_)?datasets?", key):
-            continue
-        if isinstance(value, list):
-            found |= {f"{key}[{i}]": item for i, item in enumerate(value)}
-        elif value is not None:
-            found[key] = value
-    return found
-
-
 def _is_seed(key: str) -> bool:
     return re.fullmatch(r"(.*_)?seeds?", key) is not None and not key.startswith("num_")
 

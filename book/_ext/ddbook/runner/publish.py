@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook.runner import datasets, keys, places, tables
+from ddbook.runner import datasets, keys, places, status, tables
 from ddbook.runner.job import Job, describe
 
 MAX_BYTES = 2_000_000  # published tables are tracked; raw trajectories belong elsewhere
@@ -57,20 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="standard")
     options = parser.parse_args(arguments)
     places.print_anything()
-    root = places.root()
-    try:
-        for name in options.names:
-            target = publish(describe(root, options.profile, name))
-            for table in sorted(target.glob("*.parquet")):
-                frame, origin = tables.read_table(table)
-                dirty = " (made with local changes: commit and run again?)" * origin.dirty
-                print(f"{table.relative_to(root)}: {len(frame)} rows, {origin.commit[:10]}{dirty}")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {places.explain(error)}", file=sys.stderr)
-        return 1
+    return status.of(lambda: _publish_all(places.root(), options.profile, options.names))
+
+
+def _publish_all(root: Path, profile: str, names: Sequence[str]) -> int:
+    for name in names:
+        target = publish(describe(root, profile, name))
+        for table in sorted(target.glob("*.parquet")):
+            frame, origin = tables.read_table(table)
+            dirty = " (made with local changes: commit and run again?)" * origin.dirty
+            print(f"{table.relative_to(root)}: {len(frame)} rows, {origin.commit[:10]}{dirty}")
     return 0
 
 

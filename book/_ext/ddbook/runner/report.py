@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddbook.page import claims
-from ddbook.runner import build, files, keys, places, profiles, run
+from ddbook.runner import build, files, keys, places, profiles, run, status
 from ddbook.runner.job import Job, describe
 
 
@@ -25,14 +25,14 @@ def rows(jobs: Sequence[Job]) -> list[tuple[str, str, str, str]]:
             seconds = f"{keys.seconds(made.record):.1f}"
             judged = _judged(made.claims, ledger)
         if made.failed.is_file():
-            status = f"FAILED: {job.relative(made.failed)}"
+            state = f"FAILED: {job.relative(made.failed)}"
         elif why == ["no finished run"]:
-            status = "not run"
+            state = "not run"
         elif why:
-            status = f"out of date ({'; '.join(why)})"
+            state = f"out of date ({'; '.join(why)})"
         else:
-            status = "done"
-        found.append((job.name, seconds, judged, status))
+            state = "done"
+        found.append((job.name, seconds, judged, state))
     return found
 
 
@@ -60,31 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", help="the batch's limit for each notebook, to be checked")
     options = parser.parse_args(arguments)
     places.print_anything()
+    return status.of(lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> int:
     root = places.root()
-    try:
-        run.check_timeout(options.timeout)
-        profiles.check_profile(options.profile)
-        names = options.names or list(places.sources(root))
-        jobs = [describe(root, options.profile, name) for name in names]
-        if options.check:
-            places.check_writable(root, options.profile)
-            for job in jobs:
-                if why := keys.stale(job):
-                    print(f"{job.label} will run: {'; '.join(why)}", flush=True)
-            return 0
-        table = rows(jobs)
-        former = {name: keys.changed_since(describe(root, "standard", name)) for name in names}
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {places.explain(error)}", file=sys.stderr)
-        return 1
+    run.check_timeout(options.timeout)
+    profiles.check_profile(options.profile)
+    names = options.names or list(places.sources(root))
+    jobs = [describe(root, options.profile, name) for name in names]
+    if options.check:
+        places.check_writable(root, options.profile)
+        for job in jobs:
+            if why := keys.stale(job):
+                print(f"{job.label} will run: {'; '.join(why)}", flush=True)
+        return 0
+    table = rows(jobs)
+    former = {name: keys.changed_since(describe(root, "standard", name)) for name in names}
     head = ("notebook", "seconds", "claims judged", f"status ({options.profile})")
     widths = [max(len(row[column]) for row in [head, *table]) for column in range(3)]
     print()
-    for name, seconds, judged, status in [head, *table]:
-        print(f"{name:<{widths[0]}}  {seconds:>{widths[1]}}  {judged:<{widths[2]}}  {status}")
+    for name, seconds, judged, state in [head, *table]:
+        print(f"{name:<{widths[0]}}  {seconds:>{widths[1]}}  {judged:<{widths[2]}}  {state}")
     for name, since in former.items():
         if since:
             print(f"published by former code: {name} ({'; '.join(since)})")

@@ -66,6 +66,7 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, Provenance]:
 
     >>> import tempfile
     >>> import pandas as pd
+    >>> from ddbook.runner.origin import Commit, collect_provenance
     >>> origin = collect_provenance(notebook="demo", profile="quick", parameters={"h": 0.1},
     ...     seeds=[0], commit=Commit("unknown", True), wall_seconds=1.0)
     >>> path = Path(tempfile.mkdtemp()) / "squares.parquet"
