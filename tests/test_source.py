@@ -2,7 +2,6 @@
 
 import pytest
 from books_for_tests import (
-    SECTION,
     SOURCE,
 )
 from ddbook import page
@@ -27,8 +26,7 @@ from ddbook.runner.job import describe
             "got profile = 'quick', parameters = {'num_seeds': 5}",
         ),
         ("parameters = {}", "parameters = None", "profiles/*.yaml hold the settings"),
-        ("parameters = {}", "num_seeds = None\nrates = None", "lacks mode"),
-        ("parameters = {}", "num_seeds = 5\nrates = None\nmode = None", "num_seeds must be None"),
+        ("parameters = {}", "num_seeds = None\nmode = None", "num_seeds = None, mode = None; "),
         ("parameters = {}", "x = num_seeds = None", "may only assign"),
         ('tags=["parameters"]', "", 'one cell `# %% tags=["parameters"]` is wanted, not 0'),
         ("parameters = {}", "print()", "may only assign"),
@@ -124,15 +122,9 @@ def test_a_header_without_a_blank_after_the_sign_is_read(book):
 
 
 def test_parameters_are_one_dict_for_papermill_too(book):
-    """And a notebook that lists them by name gets them by name."""
     changes = {"num_seeds": 4}
     assert describe(book, "quick", "demo", changes).inputs == {
         "profile": "quick",
         "parameters": changes,
     }
-    named = "num_seeds = None\nrates = None\nmode = None"
-    source = book / "notebooks" / "demo.py"
-    source.write_text(SOURCE.replace("parameters = {}", named))
-    assert describe(book, "quick", "demo", changes).inputs == {"profile": "quick", **changes}
-    opened = page.open("demo", "quick", num_seeds=4, rates=None)
-    assert opened.settings.num_seeds == 4 and opened.settings.rates == SECTION["rates"]
+    assert page.open("demo", "quick", changes).settings.num_seeds == 4

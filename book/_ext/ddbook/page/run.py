@@ -22,7 +22,6 @@ from ddbook.page.data import Data
 from ddbook.page.tables import Table, check_name, label_of
 from ddbook.runner import datasets, files, keys, places, profiles, tables
 from ddbook.runner.choice import refusal
-from ddbook.runner.former import given
 from ddbook.runner.job import Job, describe
 from ddbook.runner.origin import Commit, collect_provenance, commit_of, device_description
 from ddbook.sweeps import store
@@ -236,9 +235,7 @@ class Run:
             os.write(int(log), f"  {line}\n".encode())
 
 
-def open(
-    name: str, profile: str, parameters: Mapping[str, Any] | None = None, **former: Any
-) -> Run:
+def open(name: str, profile: str, parameters: Mapping[str, Any] | None = None) -> Run:
     """Open the page of notebook `name`: check its settings, set the figure style.
 
     `parameters` are settings in place of the profile's, such as `{"num_seeds": 3}`. `ValueError`
@@ -247,7 +244,7 @@ def open(
     expected = os.environ.get("DDBOOK_NAME", name)
     if name != expected:
         raise ValueError(f"page.open: name must be {expected!r} in this notebook, got {name!r}")
-    job = describe(places.root(), profile, name, {**(parameters or {}), **given(former)})
+    job = describe(places.root(), profile, name, parameters)
     if "DDBOOK_FOLDER" in os.environ:
         folder = Path(os.environ["DDBOOK_FOLDER"])
     else:

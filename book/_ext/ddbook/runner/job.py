@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddbook.runner import cells, datasets, former, keys, places, profiles
-from ddbook.runner.source import Header, check_parameters, header, parameters, text
+from ddbook.runner import cells, datasets, keys, places, profiles
+from ddbook.runner.source import Header, check_parameters, header, text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,16 @@ class Job:
     variation: dict[str, Any]
     data: dict[str, str]
     products: places.Products
-    inputs: dict[str, Any]  # what papermill assigns in the notebook
 
     @functools.cached_property
     def key(self) -> dict[str, Any]:
         """What the run rests on, as it is when this is first asked."""
         return keys.key(self)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What papermill assigns in the notebook."""
+        return {"profile": self.profile, "parameters": self.variation}
 
     @property
     def label(self) -> str:
@@ -67,12 +71,9 @@ def describe(root: Path, profile: str, name: str, changes: Mapping[str, Any] | N
     profiles.check_profile(profile)
     path = profiles.check_notebook(root, name)
     settings, variation = profiles.settings(name, profile, changes, root)
-    check_parameters(path, settings)
+    check_parameters(path)
     found = tuple(cells.read(path))
     cells.check(path)
-    inputs = {"profile": profile, "parameters": variation}
-    if former.is_form(parameters(path)):
-        inputs = former.inputs(profile, variation)
     return Job(
         root=root,
         profile=profile,
@@ -85,5 +86,4 @@ def describe(root: Path, profile: str, name: str, changes: Mapping[str, Any] | N
         variation=variation,
         data=datasets.fingerprints(settings, found),
         products=places.products(root, profile, name, variation),
-        inputs=inputs,
     )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddbook.runner import former
 from ddbook.runner.choice import refusal
 from ddbook.runner.yaml_text import load_yaml
 
@@ -121,7 +119,7 @@ def parameters(source: Path) -> dict[str, Any]:
     return found
 
 
-def check_parameters(source: Path, section: Mapping[str, Any]) -> None:
+def check_parameters(source: Path) -> None:
     """Raise `ValueError` unless the parameters cell is the two lines that every notebook has.
 
         profile = "quick"
@@ -130,9 +128,7 @@ def check_parameters(source: Path, section: Mapping[str, Any]) -> None:
     The dict is empty there: the profile is the only place where scales live.
     """
     declared = parameters(source)
-    if former.is_form(declared):
-        former.check(source, declared, section)
-    elif set(declared) != TAKEN or declared["parameters"] != {}:
+    if set(declared) != TAKEN or declared["parameters"] != {}:
         given = ", ".join(f"{name} = {value!r}" for name, value in declared.items())
         raise ValueError(
             f'{source.name}: the parameters cell must be profile = "quick" and parameters = {{}}, '
