@@ -18,7 +18,8 @@
 # coordinate descent, as in some distributed training. **Is taking turns worse?**
 
 # %% tags=["parameters"]
-profile = "quick"  # quick, standard or paper: see profiles/
+profile = "quick"
+parameters = {}  # there are no settings
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -26,11 +27,10 @@ import numpy as np
 import pandas as pd
 from ddbook import page
 
-run = page.open("common_payoff_mnist", profile)
+run = page.open("common_payoff_mnist", profile, parameters)
 claims, colors = run.claims, page.COLORS
 here = run.load("curves", "train_common_payoff")
 published = run.published("curves", "train_common_payoff")
-run.uses(here)
 
 # %% [markdown]
 # ## What drift says
@@ -119,7 +119,7 @@ def paired(frame):
 
 
 pairs = paired(here.frame)
-_ = run.save("pairs", pairs)
+_ = run.save("pairs", pairs, data=here)
 shown = paired(table.frame)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Paired differences between alternating and simultaneous runs against the learning rate, one marker a seed. Left: the logarithm of the gradient norm; mostly positive and growing with the rate, with large differences of either sign at the largest. Right: final accuracy; slightly positive up to rate 0.3, of either sign beyond, depending on the network."}, "figure": {"caption": "Alternating minus simultaneous, one marker for each pair of runs. Left: mean $\\log_{10}\\|\\nabla_\\phi E\\|^2$ from iteration 100 on. Right: mean test accuracy over the last 100 iterations.", "name": "fig-common-payoff-pairs"}}
@@ -163,6 +163,7 @@ claims.record(
         "lowest_mean_log10_difference": float(by_rate.min()),
         "pairs": len(moderate),
     },
+    data=here,
 )
 fast = pairs[pairs.rate == pairs.rate.max()]
 by_rate = pairs.groupby("rate").accuracy.mean()
@@ -174,6 +175,7 @@ claims.record(
         "share_of_pairs_less_accurate": float((pairs.accuracy < 0).mean()),
         "mean_accuracy_difference_at_largest_rate": float(fast.accuracy.mean()),
     },
+    data=here,
 )
 claims.record(
     "dd-fig4-less-stable",
@@ -182,6 +184,7 @@ claims.record(
         "median_ratio_of_worst_loss_at_largest_rate": float(fast.worst_loss_ratio.median()),
         "share_of_pairs_with_higher_worst_loss": float((fast.worst_loss_ratio > 1).mean()),
     },
+    data=here,
 )
 pattern = pairs.assign(
     all_three=(pairs.log_norm > 0) & (pairs.accuracy < 0) & (pairs.worst_loss_ratio > 1)
@@ -195,6 +198,7 @@ claims.record(
         "settings": len(whole),
         "where": "; ".join(f"{n}, rate {r:g}" for n, r in whole[whole].index) or "nowhere",
     },
+    data=here,
 )
 
 # %% [markdown]

@@ -20,15 +20,8 @@
 # whether the claim hinges on them.
 
 # %% tags=["parameters"]
-profile = "quick"  # quick, standard or paper: see profiles/
-dataset = None  # None here and below: what the profile says
-networks = None
-rates = None
-num_seeds = None
-num_steps = None
-batch_size = None
-observe_every = None
-num_observed = None
+profile = "quick"
+parameters = {}  # settings in place of the profile's, such as {"num_seeds": 3}
 
 # %% tags=["hide-input"]
 from functools import partial
@@ -40,30 +33,17 @@ import optax
 import pandas as pd
 from ddbook import page
 
-from ddlib import data
 from ddlib.flows import integrate
 from ddlib.games import Players, common_payoff, game_field
 from ddlib.methods import alternating_euler
 from ddlib.sweep import first_nonfinite, run_steps
 
-run = page.open(
-    "train_common_payoff",
-    profile,
-    dataset=dataset,
-    networks=networks,
-    rates=rates,
-    num_seeds=num_seeds,
-    num_steps=num_steps,
-    batch_size=batch_size,
-    observe_every=observe_every,
-    num_observed=num_observed,
-)
+run = page.open("train_common_payoff", profile, parameters)
 s, claims = run.settings, run.claims
 
 # %%
-train = data.load(s.dataset, "train", stand_in=s.dataset == "mnist" and profile == "quick")
-test = data.load(s.dataset, "test", stand_in=s.dataset == "mnist" and profile == "quick")
-run.uses(train)
+train = run.data(s.dataset, "train")
+test = run.data(s.dataset, "test")
 images, labels = jnp.asarray(train.images.reshape(len(train.labels), -1)), jnp.asarray(train.labels)
 print(f"{train.name}{' (stand-in)' if train.stand_in else ''}: {len(labels)} images")
 
@@ -180,7 +160,7 @@ for number, name in enumerate(s.networks):
             )
         )
 curves = pd.concat(frames, ignore_index=True)
-saved = run.save("curves", curves)
+saved = run.save("curves", curves, data=train)
 
 # %% [markdown]
 # ## Corollary 5.1 on a real network
@@ -244,7 +224,7 @@ with jax.enable_x64():
     corollary = pd.DataFrame(
         {"h": sizes, "original flow": errors[0], "modified losses": errors[1]}, dtype=float
     )
-_ = run.save("corollary", corollary)
+_ = run.save("corollary", corollary, data=train)
 corollary
 
 # %% tags=["hide-input", "remove-output"]
@@ -259,6 +239,7 @@ claims.record(
         "slope_original": slopes["original flow"],
         "slope_modified": slopes["modified losses"],
     },
+    data=train,
 )
 
 # %% [markdown]

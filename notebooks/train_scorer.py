@@ -33,18 +33,8 @@
 # score therefore names its scorer, and `ddlib.metrics` refuses to compare two.
 
 # %% tags=["parameters"]
-profile = "quick"  # quick, standard or paper: see profiles/
-dataset = None  # None here and below: what the profile says
-num_images = None
-num_epochs = None
-batch_size = None
-peak_rate = None
-coarse_share = None
-num_watched = None
-num_scored = None
-sizes = None
-num_distorted = None
-seed = None
+profile = "quick"
+parameters = {}  # settings in place of the profile's, such as {"seed": 1}
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -59,30 +49,15 @@ import pandas as pd
 from ddbook import page
 
 from ddlib import _scorer as network
-from ddlib import data, metrics
+from ddlib import metrics
 
-run = page.open(
-    "train_scorer",
-    profile,
-    dataset=dataset,
-    num_images=num_images,
-    num_epochs=num_epochs,
-    batch_size=batch_size,
-    peak_rate=peak_rate,
-    coarse_share=coarse_share,
-    num_watched=num_watched,
-    num_scored=num_scored,
-    sizes=sizes,
-    num_distorted=num_distorted,
-    seed=seed,
-)
+run = page.open("train_scorer", profile, parameters)
 s = run.settings
 colors = {32: "#0072B2", 16: "#D55E00"}  # pixels a side
 
 # %%
-train = data.load(s.dataset, "train", stand_in=profile == "quick", subset=s.num_images)
-test = data.load(s.dataset, "test", stand_in=profile == "quick", subset=s.num_scored)
-run.uses(train)
+train = run.data(s.dataset, "train", subset=s.num_images)
+test = run.data(s.dataset, "test", subset=s.num_scored)
 print(
     f"{train.name}{' (stand-in)' if train.stand_in else ''}: "
     f"{len(train.labels)} images to train on, {len(test.labels)} to test with"
@@ -196,7 +171,7 @@ for epoch in range(1, s.num_epochs + 1):
             "test_accuracy_16": coarse,
         }
     )
-epochs = run.save("epochs", pd.DataFrame(rows, dtype=float).astype({"epoch": int}))
+epochs = run.save("epochs", pd.DataFrame(rows, dtype=float).astype({"epoch": int}), data=train)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Cross-entropy on augmented training batches, and accuracies on training batches and on test images at 32 and at 16 pixels, against epochs. The loss falls and all accuracies rise, fast at first and once more when the learning rate goes to zero; accuracy at 16 pixels ends three or four points below that at 32."}, "figure": {"caption": "Training. Left: mean cross-entropy over an epoch's augmented batches. Right: accuracy on these batches (grey), and on test images as they are (32 pixels) and averaged down to 16 pixels.", "name": "fig-scorer-training"}}
 tables = [table for table in (epochs, run.published("epochs")) if table is not None]
@@ -260,6 +235,7 @@ confusion = run.save(
         ],
         ignore_index=True,
     ),
+    data=train,
 )
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two confusion matrices, at 32 and at 16 pixels. The diagonals dominate. Cats and dogs are confused most, then birds, deer and frogs among each other, and automobiles with trucks; at 16 pixels all of this a little more."}, "figure": {"caption": "Which class (rows) is taken for which (columns), in per cent of the class's test images.", "name": "fig-scorer-confusion"}}
@@ -325,7 +301,7 @@ for n in s.sizes:
                     "scorer": scorer.name,
                 }
             )
-ceiling = run.save("real_images", pd.DataFrame(rows))
+ceiling = run.save("real_images", pd.DataFrame(rows), data=train)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the Inception score of real test images against their number rises slightly and levels off. Right: the Frechet distance between test and training images against the number of test images falls like one over n, on logarithmic axes, and flattens."}, "figure": {"caption": "Scores of real test images against their number; dots are disjoint draws. Left: the Inception score, the ceiling for a generator. Right: the Fréchet distance from training images, the floor; grey: slope $-1$.", "name": "fig-scorer-real"}}
 table = run.published("real_images") or ceiling
@@ -392,7 +368,7 @@ for kind, (spoil, levels) in SPOIL.items():
             x = np.float32(spoil(level, real[pixels][: s.num_distorted], y))
             result = metrics.score(scorer, x, reference[pixels])
             rows.append({"kind": kind, "level": level, "pixels": pixels, **result._asdict()})
-spoilt = run.save("distortions", pd.DataFrame(rows))
+spoilt = run.save("distortions", pd.DataFrame(rows), data=train)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Six panels: Frechet distance above, Inception score below, against the level of noise, of blur and of classes left out, for 32 and 16 pixels. The Frechet distance grows with every level; the Inception score falls."}, "figure": {"caption": "Scores of real test images that are spoilt more and more.", "name": "fig-scorer-spoilt"}}
 table = run.published("distortions") or spoilt
