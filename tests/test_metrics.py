@@ -9,17 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddlib import _scorer, data
+from ddlib import data
+from ddlib import scorer as network
 from ddlib.data import DatasetUnavailable
 from ddlib.metrics import (
     Scores,
     Statistics,
-    _blank_inception,
-    _import_keras,
     cifar_scorer,
+    energy_distance,
     feature_statistics,
     frechet_distance,
     image_statistics,
@@ -28,6 +29,7 @@ from ddlib.metrics import (
     load_scorer,
     score,
 )
+from ddlib.metrics.inception import blank_inception, import_keras
 
 SHIPPED_BYTES = 3_000_000
 
@@ -154,6 +156,37 @@ def test_features_that_will_not_do(features, said):
         feature_statistics(features)
 
 
+# --- The energy distance
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_energy_distance_is_scipys_in_one_dimension(seed):
+    """Which takes the root of it, and integrates distribution functions; 300 rows are two parts."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=300), rng.normal(loc=seed, size=17)
+    expected = scipy.stats.energy_distance(x, y) ** 2
+    found = energy_distance(x[:, np.newaxis], y[:, np.newaxis])
+    assert float(found) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_energy_distance_of_samples_is_that_of_their_pairs():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 3)), rng.normal(size=(5, 3))
+
+    def mean(a, b):
+        return np.mean([np.linalg.norm(p - q) for p in a for q in b])
+
+    expected = 2 * mean(x, y) - mean(x, x) - mean(y, y)
+    assert float(jax.jit(energy_distance)(x, y)) == pytest.approx(expected, rel=1e-12)
+    assert float(energy_distance(x, x)) == pytest.approx(0, abs=1e-14)
+
+
+@pytest.mark.parametrize(("x", "y"), [((3,), (3,)), ((3, 2), (3, 1)), ((0, 2), (3, 2))])
+def test_samples_of_other_shapes_are_named(x, y):
+    with pytest.raises(ValueError, match="x and y must have shapes"):
+        energy_distance(np.zeros(x), np.zeros(y))
+
+
 # --- The Inception score
 
 
@@ -221,7 +254,7 @@ def test_probabilities_that_will_not_do(given_, splits, said):
 
 def narrow(noise):
     """Parameters that are random, also where they start with zeros or ones."""
-    params, state = _scorer.start(jax.random.key(0), (4, 4, 4))
+    params, state = network.start(jax.random.key(0), (4, 4, 4))
     rng = np.random.default_rng(1)
     params = {k: jnp.float32(v + noise * rng.normal(size=v.shape)) for k, v in params.items()}
     return params, state
@@ -230,13 +263,13 @@ def narrow(noise):
 @pytest.fixture(scope="module")
 def weights():
     """A narrow network with random weights, folded."""
-    return _scorer.fold(*narrow(0.3))
+    return network.fold(*narrow(0.3))
 
 
 @pytest.fixture(scope="module")
 def file(weights, tmp_path_factory):
     path = tmp_path_factory.mktemp("scorer") / "small.safetensors"
-    _scorer.write(path, weights, {"name": "small", "test_accuracy": {32: 0.1}})
+    network.write(path, weights, {"name": "small", "test_accuracy": {32: 0.1}})
     return path
 
 
@@ -253,19 +286,19 @@ def test_folding_keeps_the_function():
     """At running statistics that are the batch's own, both forms of the network agree."""
     params, state = narrow(0.3)
     x = pictures(16)
-    logits, settled = jax.jit(_scorer.train_logits)(params, state, x)
+    logits, settled = jax.jit(network.train_logits)(params, state, x)
     # each call moves a tenth of the way, so the batch's statistics can be read off one move
     settled = {k: (v - 0.9 * state[k]) / 0.1 for k, v in settled.items()}
-    folded = {k: jnp.float32(v) for k, v in _scorer.fold(params, settled).items()}
-    found, features = jax.jit(_scorer.outputs)(folded, x)
+    folded = {k: jnp.float32(v) for k, v in network.fold(params, settled).items()}
+    found, features = jax.jit(network.outputs)(folded, x)
     assert features.shape == (16, 4)
     scale = float(jnp.abs(logits).max())
     np.testing.assert_allclose(found, logits, atol=2e-2 * scale)  # ten layers of half precision
 
 
 def test_the_shipped_network_is_as_cheap_as_its_page_says():
-    work, side = 0, _scorer.SIZE
-    for layer in _scorer.layers().values():
+    work, side = 0, network.SIZE
+    for layer in network.layers().values():
         side //= layer.stride
         work += layer.size**2 * layer.inputs * layer.outputs * side**2
     assert 23e6 < work < 25e6
@@ -321,7 +354,7 @@ def test_images_that_will_not_do(scorer, images, said):
 def test_the_same_content_gives_the_same_file(file, weights, tmp_path):
     again = tmp_path / "again.safetensors"
     shuffled = dict(reversed(weights.items()))
-    _scorer.write(again, shuffled, {"test_accuracy": {32: 0.1}, "name": "small"})
+    network.write(again, shuffled, {"test_accuracy": {32: 0.1}, "name": "small"})
     assert again.read_bytes() == file.read_bytes()
 
 
@@ -346,7 +379,7 @@ def test_files_that_will_not_do(weights, tmp_path):
             load_scorer(path)
 
     def saved(weights, **record):
-        record = {"format": _scorer.FORMAT, "name": "odd", **record}
+        record = {"format": network.FORMAT, "name": "odd", **record}
         return safetensors.numpy.save(weights, {"ddlib": json.dumps(record)})
 
     refused(b"", "odd.safetensors is no scorer's file")
@@ -384,7 +417,7 @@ def test_scores_are_the_formulas(scorer):
 
 def test_a_reference_of_another_scorer_is_refused(scorer, weights, tmp_path):
     other = tmp_path / "other.safetensors"
-    _scorer.write(other, weights, {"name": "small", "trained": "later"})
+    network.write(other, weights, {"name": "small", "trained": "later"})
     reference = image_statistics(load_scorer(other), pictures())
     with pytest.raises(ValueError, match=f"from the scorer 'small-.*not from '{scorer.name}'"):
         score(scorer, pictures(), reference)
@@ -397,7 +430,7 @@ def test_a_reference_of_another_scorer_is_refused(scorer, weights, tmp_path):
 
 def test_the_shipped_file():
     scorer = cifar_scorer()
-    path = os.path.join(os.path.dirname(_scorer.__file__), "scorers", "cifar10_jpeg.safetensors")
+    path = os.path.join(os.path.dirname(network.__file__), "scorers", "cifar10_jpeg.safetensors")
     assert os.path.getsize(path) <= SHIPPED_BYTES
     assert scorer.name.startswith("cifar10-jpeg-") and scorer.size == 32
     origin = scorer.provenance
@@ -423,7 +456,7 @@ def test_the_shipped_scorer_is_right_as_often_as_it_says():
 
 
 def test_a_shipped_file_that_was_changed_is_refused(monkeypatch):
-    monkeypatch.setattr("ddlib.metrics._SHIPPED_SHA256", "0" * 64)
+    monkeypatch.setattr("ddlib.metrics.scorers._SHIPPED_SHA256", "0" * 64)
     with pytest.raises(ValueError, match=r"cifar10_jpeg\.safetensors is corrupt"):
         cifar_scorer.__wrapped__()
 
@@ -447,7 +480,7 @@ def missing(name):
 def test_the_user_chooses_the_backend_of_keras():
     """In a process of its own, as Keras is imported once."""
     code = (
-        "import os; from ddlib.metrics import _import_keras; keras = _import_keras(); "
+        "import os; from ddlib.metrics.inception import import_keras; keras = import_keras(); "
         "print(keras.backend.backend(), os.environ.get('KERAS_BACKEND'))"
     )
     environment = os.environ | {"KERAS_BACKEND": "numpy"}
@@ -461,9 +494,9 @@ def test_the_user_chooses_the_backend_of_keras():
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 def test_inception_is_the_network_in_the_file(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    keras = _import_keras()
+    keras = import_keras()
     assert keras.backend.backend() == "jax" and "KERAS_BACKEND" not in os.environ
-    model = _blank_inception(keras)
+    model = blank_inception(keras)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:  # those of its batch norms stay
         fan_in = max(1, np.prod(variable.shape[:-1]))
