@@ -55,6 +55,8 @@ from ddlib.sweep import program_fingerprint
 
 run = page.open("train_gans", profile, parameters)
 s = run.settings
+if profile == "quick":  # a few steps of each program: it takes longer to compile than to run
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 # %% [markdown]

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from ddbook.runner import cells, places, tables
 from ddbook.sweeps import batch, figures, pairs, pictures
 from ddbook.sweeps import sweep as sweeps
 from ddbook.sweeps.arms import (
@@ -511,8 +512,6 @@ def test_a_figure_of_ratios_has_a_mark_a_run_and_medians():
 
 def test_names_tell_arms_apart_and_are_those_of_the_tables():
     """Every published arm has a name of its own, which is the table's."""
-    from ddbook.runner import places, tables
-
     runs, _ = tables.read_table(places.root() / "results" / "train_gans" / "runs.parquet")
     named = {
         Arm(*row): method
@@ -632,3 +631,24 @@ def test_of_an_arm_two_pictures_are_kept():
         (0.1, 0.1),
         (0.1, 0.2),
     ]
+
+
+CHAPTERS = (
+    "gan_update_schemes",
+    "learning_rate_ratios",
+    "cancelling_drift",
+    "which_clock",
+    "alternating_regularisation",
+    "gan_variants",
+)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_is_drawn_from_tables_and_shows_code_that_fits_its_column(chapter):
+    read = cells.read(places.root() / "notebooks" / f"{chapter}.py")
+    assert cells.to_draw(read) is not None
+    hidden = {"hide-input", "remove-input", "parameters"}
+    shown = [
+        line for c in read if c.code and not hidden & set(c.tags) for line in c.text.split("\n")
+    ]
+    assert len(shown) >= 5 and max(map(len, shown)) <= 80
