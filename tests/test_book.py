@@ -160,9 +160,9 @@ def test_notebook_pages_offer_what_was_run(name):
 def test_notebook_pages_show_where_their_numbers_come_from(name):
     cards = soup(f"notebooks/{name}.html").select(".ddbook-card")
     assert cards
-    tables = [a["href"] for card in cards for a in card.select("a[href$='.parquet']")]
-    assert tables
-    for href in tables:
+    links = [a["href"] for card in cards for a in card.select("a[href$='.parquet']")]
+    assert links
+    for href in links:
         path = (HTML / "notebooks" / href).resolve()
         frame, provenance = tables.read_table(path)
         assert provenance.commit
@@ -184,8 +184,8 @@ def test_every_claim_is_on_the_ledger():
 def test_a_verdict_is_on_record_once_a_published_run_has_judged_the_claim():
     """And not before: what only the quick profile judges is judged by each build."""
     stated = claims.load(ROOT / "book" / "claims.yml")
-    files = sorted((ROOT / "results").glob("*/claims.json"))
-    records = [r for file in files for r in claims.read_records(files.read_json(file))]
+    published = sorted((ROOT / "results").glob("*/claims.json"))
+    records = [r for path in published for r in claims.read_records(files.read_json(path))]
     for claim in stated.values():
         status = claims.judge(claim, records).status
         if claim.profile != "quick":
