@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from ddlib.loop import run_steps as run_steps
-
 
 def first_nonfinite(values: PyTree, steps: Int[np.ndarray, " t"]) -> np.ndarray:
     """The step at which each run diverged, or −1 if it never did.

@@ -35,8 +35,9 @@ from ddbook import page
 
 from ddlib.flows import integrate
 from ddlib.games import Players, common_payoff, game_field
+from ddlib.loop import run_steps
 from ddlib.methods import alternating_euler
-from ddlib.sweep import first_nonfinite, run_steps
+from ddlib.sweep import first_nonfinite
 
 run = page.open("train_common_payoff", profile, parameters)
 s, claims = run.settings, run.claims

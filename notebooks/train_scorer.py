@@ -48,8 +48,8 @@ import optax
 import pandas as pd
 from ddbook import page
 
-from ddlib import _scorer as network
 from ddlib import metrics
+from ddlib import scorer as network
 
 run = page.open("train_scorer", profile, parameters)
 s = run.settings
@@ -66,7 +66,7 @@ print(
 # %% [markdown]
 # ## The network and its training
 #
-# A residual network (`ddlib/_scorer.py`) of three stages with 32, 96 and 128 channels: a
+# A residual network (`ddlib/scorer.py`) of three stages with 32, 96 and 128 channels: a
 # convolution that halves the image, 4×4 in the first stage and 3×3 in the others, and two of 3×3.
 # That makes 24 million multiply-adds for an image of 32×32. The features are the 128 channels of
 # the last stage, averaged over its 4×4 pixels.

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ddlib.data import Dataset
 
 PROGRESS_SECONDS = 10.0
-DATA_MUST_BE_NAMED = False  # whether what names no data, nor had it named by `uses`, is refused
 
 
 class Run:
@@ -46,7 +45,6 @@ class Run:
         self._folder = folder
         self._start = time.monotonic()
         self._spoke = self._start
-        self._dataset: datasets.Recorded = None  # what `uses` named
         self._tables: dict[str, Table] = {}
         by_hand = "DDBOOK_FOLDER" not in os.environ
         self._draws = os.environ.get("DDBOOK_DRAWS") == "1"  # figures of a finished run, no more
@@ -86,19 +84,7 @@ class Run:
         self._must_compute("take data")
         return self._data.load(name, split, seed, subset)
 
-    def uses(self, dataset: Any) -> None:
-        """Say that what is saved and recorded from here on, and names no data, rests on this.
-
-        `dataset` is a `ddlib.data.Dataset`, a `Table` made from one, or None.
-        """
-        if dataset is None or isinstance(dataset, Table):
-            self._dataset = dataset and dataset.provenance.dataset
-        else:
-            self._dataset = {field: getattr(dataset, field) for field in datasets.FIELDS}
-
     def _rests_on(self, data: Any, what: str) -> datasets.Recorded:
-        if data is None and not DATA_MUST_BE_NAMED:
-            return self._dataset
         return self._data.under(data, what)
 
     @property
