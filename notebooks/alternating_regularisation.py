@@ -34,7 +34,6 @@ from ddbook.sweeps.arms import (
     SIMULTANEOUS,
     color_of,
 )
-
 from ddlib import regularizers as reg
 from ddlib.games import Players
 
@@ -105,7 +104,10 @@ if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
             for seed in here.runs["seed"].unique()
         )
     ]
-    ends = {label: sweep.final(here, arm, "frechet_distance") for label, arm in ARMS.items()}
+    ends = {
+        label: sweep.final(here, arm, "frechet_distance")
+        for label, arm in ARMS.items()
+    }
     medians = {label: float(np.median(x)) for label, x in ends.items()}
     worst = {label: float(np.max(x)) for label, x in ends.items()}
     claims.record(
@@ -176,8 +178,12 @@ def parts(found):
     """
     return {
         "all": found,
-        "α/λ > ½": sweep.restrict(found, lambda t: t["rate_phi"] > 0.5 * t["rate_theta"]),
-        "α/λ < ½": sweep.restrict(found, lambda t: t["rate_phi"] < 0.5 * t["rate_theta"]),
+        "α/λ > ½": sweep.restrict(
+            found, lambda t: t["rate_phi"] > 0.5 * t["rate_theta"]
+        ),
+        "α/λ < ½": sweep.restrict(
+            found, lambda t: t["rate_phi"] < 0.5 * t["rate_theta"]
+        ),
     }
 
 
@@ -197,10 +203,14 @@ if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
         measured={**both, **{f"plain_{k}": v for k, v in plain.items()}},
         data=data,
     )
-    added = pairs.paired(here, BOTH_AFTER, DISCRIMINATOR_AFTER, "frechet_distance")
+    added = pairs.paired(
+        here, BOTH_AFTER, DISCRIMINATOR_AFTER, "frechet_distance"
+    )
     added = added[added["rate_phi"] != 0.5 * added["rate_theta"]]
     helps = added["rate_phi"] < 0.5 * added["rate_theta"]
-    found = pairs.tally(added.assign(gain=added["gain"].where(helps, -added["gain"])))
+    found = pairs.tally(
+        added.assign(gain=added["gain"].where(helps, -added["gain"]))
+    )
     logs = pairs.log_ratio(added)
     claims.record(
         "ours-sign-of-the-term",

@@ -28,7 +28,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-
 from ddlib.drift import modified_field, modified_terms, published_drift
 from ddlib.flows import integrate
 from ddlib.games import Players, game_field, linear_game, zero_sum
@@ -68,9 +67,27 @@ for number in range(3):
     landed = step(h, y)
     for label, flow in (("flow", field), ("modified", modified)):
         path = integrate(flow, y, times)
-        ax.plot(path.phi, path.theta, color=colors[label], label=None if number else label)
-        ax.plot(path.phi[-1], path.theta[-1], "s", ms=5, color=colors[label], mfc="white")
-    ax.plot([y.phi, landed.phi], [y.theta, landed.theta], ":", lw=1, color=colors["simultaneous"])
+        ax.plot(
+            path.phi,
+            path.theta,
+            color=colors[label],
+            label=None if number else label,
+        )
+        ax.plot(
+            path.phi[-1],
+            path.theta[-1],
+            "s",
+            ms=5,
+            color=colors[label],
+            mfc="white",
+        )
+    ax.plot(
+        [y.phi, landed.phi],
+        [y.theta, landed.theta],
+        ":",
+        lw=1,
+        color=colors["simultaneous"],
+    )
     ax.plot(y.phi, y.theta, "o", ms=8, color=colors["simultaneous"])
     y = landed
 ax.plot(y.phi, y.theta, "o", ms=8, color=colors["simultaneous"])
@@ -139,7 +156,10 @@ def random_smooth_game(seed=0):
 
     def loss():
         b, Q = rng.normal(size=5), rng.normal(size=(5, 5)) / 5
-        C, W = rng.normal(size=(5, 5, 5)) / 25, rng.normal(size=(5, 5)) / np.sqrt(5)
+        C, W = (
+            rng.normal(size=(5, 5, 5)) / 25,
+            rng.normal(size=(5, 5)) / np.sqrt(5),
+        )
 
         def value(y):
             x = jnp.concatenate(y)
@@ -159,7 +179,10 @@ def tiny_gan(seed=0, width=6, batch=16):
 
     def layers(n_out):
         shapes = ((2, width), (width,), (width, n_out), (n_out,))
-        return [jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0])) for shape in shapes]
+        return [
+            jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0]))
+            for shape in shapes
+        ]
 
     def apply(p, x):
         return jnp.tanh(x @ p[0] + p[1]) @ p[2] + p[3]
@@ -169,20 +192,27 @@ def tiny_gan(seed=0, width=6, batch=16):
 
     def value(y):  # E = E log D(x) + E log(1 − D(G(z)))
         fake = apply(y.phi, apply(y.theta, latents))
-        return jnp.mean(jax.nn.log_sigmoid(apply(y.phi, real)) + jax.nn.log_sigmoid(-fake))
+        return jnp.mean(
+            jax.nn.log_sigmoid(apply(y.phi, real)) + jax.nn.log_sigmoid(-fake)
+        )
 
     return game_field(zero_sum(value)), Players(layers(1), layers(2))
 
 
 GAMES = {
-    "linear game": lambda: (linear_game(0.2, 0.2), Players(jnp.array(1.0), jnp.array(0.2))),
+    "linear game": lambda: (
+        linear_game(0.2, 0.2),
+        Players(jnp.array(1.0), jnp.array(0.2)),
+    ),
     "random smooth game": random_smooth_game,
     "tiny GAN": tiny_gan,
 }
 METHODS = {
     "simultaneous": lambda f: simultaneous_euler(f, rates),
     "alternating": lambda f: alternating_euler(f, rates),
-    "alternating, m=2, k=3": lambda f: alternating_euler(f, rates, Players(2, 3)),
+    "alternating, m=2, k=3": lambda f: alternating_euler(
+        f, rates, Players(2, 3)
+    ),
     "Heun": lambda f: runge_kutta(f, HEUN, rates),
     "RK4": lambda f: runge_kutta(f, RK4, rates),
     "implicit midpoint": lambda f: implicit_midpoint(f, rates),
@@ -193,7 +223,9 @@ sizes = 0.32 * 2.0 ** -np.arange(7)
 # %%
 def flow(field, y, time):
     """The state after `time`, to rounding."""
-    path = integrate(field, y, jnp.array([0.0, 1.0]) * time, rtol=1e-13, atol=1e-15)
+    path = integrate(
+        field, y, jnp.array([0.0, 1.0]) * time, rtol=1e-13, atol=1e-15
+    )
     return jax.tree.map(lambda x: x[-1], path)
 
 
@@ -203,7 +235,9 @@ def distance(a, b):
 
 
 # These programs run for milliseconds: let XLA compile quickly rather than well.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+compiled = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
 
 
 @functools.partial(compiled, static_argnums=(0, 2))
@@ -211,26 +245,39 @@ def local_errors(step, y, order, sizes):
     """Distance of one step from the flow of f₀ + … + h^p f_p: a row for each p up to `order`."""
     terms = modified_terms(step, order)
 
-    def error(kept, h):  # `kept` switches the terms, so that one program serves all p
+    def error(
+        kept, h
+    ):  # `kept` switches the terms, so that one program serves all p
         def field(z):
             return jax.tree.map(
-                lambda *f: sum(kept[k] * h**k * f[k] for k in range(order + 1)), *terms(z)
+                lambda *f: sum(kept[k] * h**k * f[k] for k in range(order + 1)),
+                *terms(z),
             )
 
         return distance(flow(field, y, h), step(h, y))
 
     masks = jnp.tril(jnp.ones((order + 1, order + 1)))
-    return jax.vmap(lambda kept: jax.vmap(lambda h: error(kept, h))(sizes))(masks)
+    return jax.vmap(lambda kept: jax.vmap(lambda h: error(kept, h))(sizes))(
+        masks
+    )
 
 
 # %% tags=["hide-input"]
 rows, total = [], len(s.games) * len(METHODS)
-for number, (game, method) in enumerate((g, m) for g in s.games for m in METHODS):
+for number, (game, method) in enumerate(
+    (g, m) for g in s.games for m in METHODS
+):
     field, y = GAMES[game]()
     errors = local_errors(METHODS[method](field), y, s.highest_order, sizes)
     for order, per_size in enumerate(np.asarray(errors)):
         rows += [
-            {"game": game, "method": method, "order": order, "h": float(h), "error": float(e)}
+            {
+                "game": game,
+                "method": method,
+                "order": order,
+                "h": float(h),
+                "error": float(e),
+            }
             for h, e in zip(sizes, per_size, strict=True)
         ]
     run.progress(number + 1, total, f"{game}, {method}")
@@ -249,8 +296,15 @@ def slope_of(group, floor=3e-12):
 
 slopes = pd.DataFrame(
     [
-        {"game": game, "method": method, "order": order, "slope": slope_of(group)}
-        for (game, method, order), group in local.groupby(["game", "method", "order"], sort=False)
+        {
+            "game": game,
+            "method": method,
+            "order": order,
+            "slope": slope_of(group),
+        }
+        for (game, method, order), group in local.groupby(
+            ["game", "method", "order"], sort=False
+        )
     ]
 )
 _ = run.save("slopes", slopes, data="none")
@@ -263,15 +317,24 @@ top = int(shown_slopes.frame.order.max())
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Log-log plots of the local error of alternating updates against step size, one panel a game, one line for each truncation order. The lines are straight and steepen by one power of h with each order until they reach rounding."}, "figure": {"caption": "Alternating updates ($\\alpha = 1$, $\\lambda = 0.6$): distance between one step and the flow of the modified field truncated after $h^p f_p$, against $h$. Grey lines have slope $p + 2$. Each term that is kept buys one power of $h$, until rounding.", "name": "fig-local-errors"}}
 shown_games = list(shown_local.frame.game.unique())
-fig, axes = plt.subplots(1, len(shown_games), figsize=(7.2, 3.6), sharey=True, squeeze=False)
+fig, axes = plt.subplots(
+    1, len(shown_games), figsize=(7.2, 3.6), sharey=True, squeeze=False
+)
 shades = plt.cm.viridis(np.linspace(0.05, 0.85, top + 1))
 for ax, game in zip(axes[0], shown_games, strict=True):
     chosen = shown_local.frame[
-        (shown_local.frame.game == game) & (shown_local.frame.method == "alternating")
+        (shown_local.frame.game == game)
+        & (shown_local.frame.method == "alternating")
     ]
     for order, group in chosen.groupby("order"):
         group = group[group.error > 1e-15]
-        ax.loglog(group.h, group.error, "o-", color=shades[order], label=f"$p = {order}$")
+        ax.loglog(
+            group.h,
+            group.error,
+            "o-",
+            color=shades[order],
+            label=f"$p = {order}$",
+        )
         guide = group.error.iloc[0] * (group.h / group.h.iloc[0]) ** (order + 2)
         ax.loglog(group.h, guide, "-", color="0.8", lw=0.8, zorder=0)
     ax.set(title=game, xlabel="$h$", ylim=(1e-15, 1))
@@ -280,23 +343,37 @@ axes[0, -1].legend(loc="lower right", handlelength=1, labelspacing=0.2)
 plt.show()
 
 # %% tags=["hide-input"]
-EXPECTED = {"Heun": [3, 3, 4, 5], "RK4": [5, 5, 5, 5], "implicit midpoint": [3, 3, 5, 5]}
+EXPECTED = {
+    "Heun": [3, 3, 4, 5],
+    "RK4": [5, 5, 5, 5],
+    "implicit midpoint": [3, 3, 5, 5],
+}
 expected = {m: EXPECTED.get(m, [2, 3, 4, 5]) for m in METHODS}
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "A table for each game of measured slopes: six methods by truncation order. Euler-type methods show 2, 3, 4, 5; Heun and the midpoint rule start at 3; RK4 shows 5 throughout."}, "figure": {"caption": "Measured slope of the local error, for every method, game and truncation order $p$. Bold: the expected exponent, $p + 2$, or higher where a method of higher order has no such term (Heun and midpoint have $f_1 = 0$; midpoint, being symmetric, has no odd terms; RK4 has $f_1 = f_2 = f_3 = 0$).", "name": "fig-slopes"}}
-fig, axes = plt.subplots(len(shown_games), 1, figsize=(6.4, 2.35 * len(shown_games)), squeeze=False)
+fig, axes = plt.subplots(
+    len(shown_games), 1, figsize=(6.4, 2.35 * len(shown_games)), squeeze=False
+)
 for ax, game in zip(axes[:, 0], shown_games, strict=True):
     frame = shown_slopes.frame
-    grid = frame[frame.game == game].pivot(index="method", columns="order", values="slope")
+    grid = frame[frame.game == game].pivot(
+        index="method", columns="order", values="slope"
+    )
     grid = grid.loc[list(METHODS)]
-    off = np.abs(grid.values - np.array([expected[m][: top + 1] for m in METHODS]))
+    off = np.abs(
+        grid.values - np.array([expected[m][: top + 1] for m in METHODS])
+    )
     ax.imshow(np.nan_to_num(off), cmap="Greys", vmin=0, vmax=1.5, aspect="auto")
     for i, method in enumerate(METHODS):
         for j in range(top + 1):
             value = grid.values[i, j]
             text = "rounding" if np.isnan(value) else f"{value:.2f}"
             ax.text(
-                j, i, f"{text}  ($\\mathbf{{{expected[method][j]}}}$)", ha="center", va="center"
+                j,
+                i,
+                f"{text}  ($\\mathbf{{{expected[method][j]}}}$)",
+                ha="center",
+                va="center",
             )
     ax.set_yticks(range(len(METHODS)), list(METHODS))
     ax.set_xticks(range(top + 1), [f"$p = {p}$" for p in range(top + 1)])
@@ -307,7 +384,11 @@ plt.show()
 # %% tags=["hide-input", "remove-output"]
 measured = slopes.dropna()
 deviation = np.abs(
-    measured.slope - [expected[m][p] for m, p in zip(measured.method, measured.order, strict=True)]
+    measured.slope
+    - [
+        expected[m][p]
+        for m, p in zip(measured.method, measured.order, strict=True)
+    ]
 )
 claims.record(
     "ours-any-order",
@@ -338,14 +419,19 @@ def two_clock_errors(field, step, drift, rates):
 
     def error(y, h, corrected):
         def modified(z):
-            return jax.tree.map(lambda v, d: v + corrected * h * d, field(z), drift(z))
+            return jax.tree.map(
+                lambda v, d: v + corrected * h * d, field(z), drift(z)
+            )
 
         early, late = min(rates), max(rates)
         clocks = h * jnp.array([0.0, early, late if late > early else 2 * late])
         path = integrate(modified, y, clocks, rtol=1e-13, atol=1e-15)
         read = Players(*(1 if rate == early else 2 for rate in rates))
         ends = Players(
-            *(jax.tree.map(lambda x, i=i: x[i], p) for p, i in zip(path, read, strict=True))
+            *(
+                jax.tree.map(lambda x, i=i: x[i], p)
+                for p, i in zip(path, read, strict=True)
+            )
         )
         return distance(ends, step(h, y))
 
@@ -371,7 +457,9 @@ for game in s.games:
     }  # fmt: skip
     for names, (step, drift, clocks) in cases.items():
         errors = two_clock_errors(field, step, drift, clocks)(y, sizes)
-        for case, per_size in zip(names, errors, strict=False):  # RK4: the original flow alone
+        for case, per_size in zip(
+            names, errors, strict=False
+        ):  # RK4: the original flow alone
             rows += [
                 {"game": game, "case": case, "h": float(h), "error": float(e)}
                 for h, e in zip(sizes, per_size, strict=True)
@@ -380,7 +468,10 @@ for game in s.games:
 theorems = pd.DataFrame(rows)
 _ = run.save("theorems", theorems, data="none")
 found = {
-    case: [slope_of(theorems[(theorems.game == g) & (theorems.case == case)]) for g in s.games]
+    case: [
+        slope_of(theorems[(theorems.game == g) & (theorems.case == case)])
+        for g in s.games
+    ]
     for case in theorems.case.unique()
 }
 
@@ -397,7 +488,11 @@ looks = {
     "RK4, different rates": (colors["rk4"], "--"),
 }
 frame = shown_theorems.frame
-shown = "random smooth game" if "random smooth game" in set(frame.game) else s.games[-1]
+shown = (
+    "random smooth game"
+    if "random smooth game" in set(frame.game)
+    else s.games[-1]
+)
 fig, ax = plt.subplots(figsize=(6.4, 5.0))
 for case, (color, style) in looks.items():
     group = frame[(frame.game == shown) & (frame.case == case)]
@@ -414,10 +509,17 @@ for claim, kind, theorem in (
     ("dd-theorem-3-1", "simultaneous", "Theorem 3.1"),
     ("dd-theorem-3-2", "alternating", "Theorem 3.2"),
 ):
-    plain, modified = found[f"{kind}, original flow"], found[f"{kind}, {theorem}"]
+    plain, modified = (
+        found[f"{kind}, original flow"],
+        found[f"{kind}, {theorem}"],
+    )
     claims.record(
         claim,
-        holds=max(np.abs(np.array(plain) - 2).max(), np.abs(np.array(modified) - 3).max()) <= 0.2,
+        holds=max(
+            np.abs(np.array(plain) - 2).max(),
+            np.abs(np.array(modified) - 3).max(),
+        )
+        <= 0.2,
         measured={
             "slope_original": np.mean(plain),
             "slope_modified": np.mean(modified),
@@ -425,7 +527,10 @@ for claim, kind, theorem in (
         },
         data="none",
     )
-rk4_equal, rk4_different = found["RK4, equal rates"], found["RK4, different rates"]
+rk4_equal, rk4_different = (
+    found["RK4, equal rates"],
+    found["RK4, different rates"],
+)
 claims.record(
     "dd-rk4-no-drift",
     holds=np.abs(np.array(rk4_equal) - 5).max() <= 0.2,
@@ -451,7 +556,14 @@ claims.record(
 # it is one only at equal rates, which is how the paper uses it.
 
 # %% tags=["remove-input"]
-run.card(shown_local, shown_slopes, shown_theorems, "local_errors", "slopes", "theorems")
+run.card(
+    shown_local,
+    shown_slopes,
+    shown_theorems,
+    "local_errors",
+    "slopes",
+    "theorems",
+)
 
 # %% [markdown]
 # ## What to vary

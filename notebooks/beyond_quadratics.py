@@ -30,8 +30,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from matplotlib.lines import Line2D
-
 from ddlib.curvature import eigh
 from ddlib.drift import modified_field
 from ddlib.flows import (
@@ -46,6 +44,7 @@ from ddlib.flows import (
 )
 from ddlib.games import gradient_field
 from ddlib.methods import euler, iterate
+from matplotlib.lines import Line2D
 
 jax.config.update("jax_enable_x64", True)
 run = page.open("beyond_quadratics", profile, parameters)
@@ -60,17 +59,25 @@ def tidy(paths, times, **columns):
     frames = []
     for (name, path), t in zip(paths.items(), times, strict=True):
         path = np.asarray(path, complex)
-        path = np.where(np.isfinite(path), path, complex(np.nan, np.nan))  # it ended before
+        path = np.where(
+            np.isfinite(path), path, complex(np.nan, np.nan)
+        )  # it ended before
         parts = {f"re{i}": path[:, i].real for i in range(path.shape[1])}
         parts |= {f"im{i}": path[:, i].imag for i in range(path.shape[1])}
-        frames.append(pd.DataFrame({**columns, "flow": name, "time": t, **parts}))
+        frames.append(
+            pd.DataFrame({**columns, "flow": name, "time": t, **parts})
+        )
     return pd.concat(frames, ignore_index=True)
 
 
 def contours(ax, xs, ys, loss, levels):
-    grid = jnp.stack(jnp.meshgrid(jnp.linspace(*xs, 160), jnp.linspace(*ys, 160)), -1)
+    grid = jnp.stack(
+        jnp.meshgrid(jnp.linspace(*xs, 160), jnp.linspace(*ys, 160)), -1
+    )
     values = jax.vmap(jax.vmap(loss))(grid)
-    ax.contour(grid[..., 0], grid[..., 1], values, levels, colors="0.8", linewidths=0.7)
+    ax.contour(
+        grid[..., 0], grid[..., 1], values, levels, colors="0.8", linewidths=0.7
+    )
     ax.set(xlim=xs, ylim=ys)
     ax.grid(False)
 
@@ -124,7 +131,9 @@ def flow_paths(loss, h, y0, ts):
     """The paths of all flows from y0 at the times ts: a dict of complex arrays."""
 
     def path(which):
-        return integrate(flow_field(loss, which, h), y0.astype(complex), ts, **ACCURATE)
+        return integrate(
+            flow_field(loss, which, h), y0.astype(complex), ts, **ACCURATE
+        )
 
     paths = jax.lax.map(path, jnp.arange(len(FLOWS)))
     return dict(zip(FLOWS, paths, strict=True))
@@ -155,13 +164,17 @@ top = float(eigh(banana, valley_start).values[0])
 
 
 @functools.partial(
-    jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
+    jax.jit,
+    static_argnums=0,
+    compiler_options={"xla_backend_optimization_level": 0},
 )
 def truncated_error(order, h):
     """After one step on the banana: the distance of gradient descent from the truncated flow."""
     step = euler(gradient_field(banana))
     flow = modified_field(step, h, order=order)
-    end = integrate(flow, valley_start, jnp.array([0.0, 1.0]) * h, max_steps=2000)[-1]
+    end = integrate(
+        flow, valley_start, jnp.array([0.0, 1.0]) * h, max_steps=2000
+    )[-1]
     return jnp.linalg.norm(end - step(h, valley_start))
 
 
@@ -170,21 +183,45 @@ def flow_errors(h):
     """The same for all flows of `FLOWS`, on the banana."""
     ends = flow_paths(banana, h, valley_start, jnp.array([0.0, 1.0]) * h)
     step = euler(gradient_field(banana))(h, valley_start)
-    return {name: jnp.linalg.norm(path[-1] - step) for name, path in ends.items()}
+    return {
+        name: jnp.linalg.norm(path[-1] - step) for name, path in ends.items()
+    }
 
 
 rows = []
 for product in PRODUCTS:
     h = product / top
     for order in range(41):
-        exact = abs(np.exp(product * float(series_alpha(order)(product))) - (1 - product))
-        rows.append({"loss": "quadratic", "h lambda": product, "order": order, "error": exact})
+        exact = abs(
+            np.exp(product * float(series_alpha(order)(product)))
+            - (1 - product)
+        )
+        rows.append(
+            {
+                "loss": "quadratic",
+                "h lambda": product,
+                "order": order,
+                "error": exact,
+            }
+        )
     for order in orders:
         error = float(truncated_error(int(order), h))
-        rows.append({"loss": "banana", "h lambda": product, "order": order, "error": error})
+        rows.append(
+            {
+                "loss": "banana",
+                "h lambda": product,
+                "order": order,
+                "error": error,
+            }
+        )
     found = flow_errors(jnp.asarray(h))
     rows += [
-        {"loss": "banana", "h lambda": product, "order": k, "error": float(found[name])}
+        {
+            "loss": "banana",
+            "h lambda": product,
+            "order": k,
+            "error": float(found[name]),
+        }
         for k, name in ((-1, "PF"), (-2, "PF + non-principal"))
     ]
     run.progress(PRODUCTS.index(product) + 1, len(PRODUCTS), "series")
@@ -194,25 +231,61 @@ _ = run.save("series", series, data="none")
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels of the one-step error against the order of truncation, one line per h lambda. Left, quadratic: the lines below one fall geometrically, those above one stay near a constant. Right, banana: the same pattern at low orders, with horizontal dashes for the principal flow."}, "figure": {"caption": "Distance to gradient descent after one step of the flow truncated after $h^n$, against $n$. Left: $\\frac12\\lambda z^2$, exactly; PF's error is zero at every $h\\lambda$. Right: the banana function from $(0.6, 0.6)$; triangles: PF, and PF with the third-order non-principal term (blue).", "name": "fig-series"}}
 table = run.load("series").frame
 order = table[table.loss == "banana"].order.max()
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.2, 1])
-shades = dict(zip(PRODUCTS, plt.cm.cividis(np.linspace(0, 0.92, len(PRODUCTS))), strict=True))
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(7.2, 3.6), width_ratios=[1.2, 1]
+)
+shades = dict(
+    zip(
+        PRODUCTS,
+        plt.cm.cividis(np.linspace(0, 0.92, len(PRODUCTS))),
+        strict=True,
+    )
+)
 for product, shade in shades.items():
     part = table[(table["h lambda"] == product) & (table.order >= 0)]
     one = part[part.loss == "quadratic"]
-    left.semilogy(one.order, np.maximum(one.error, 1e-17), ".-", color=shade, label=f"{product:g}")
+    left.semilogy(
+        one.order,
+        np.maximum(one.error, 1e-17),
+        ".-",
+        color=shade,
+        label=f"{product:g}",
+    )
     one = part[part.loss == "banana"]
     right.semilogy(one.order, one.error, "o-", color=shade)
-    pf = table[(table["h lambda"] == product) & (table.loss == "banana")].set_index("order").error
-    right.semilogy(order + 0.7, pf[-1], "<", color=shade, mec=colors["PF"], ms=8)
-    right.semilogy(order + 1.2, pf[-2], "<", color=shade, mec=colors["PF + non-principal"], ms=8)
-left.set(xlabel="order $n$", ylabel="error after one step", ylim=(1e-15, 5), title="quadratic")
+    pf = (
+        table[(table["h lambda"] == product) & (table.loss == "banana")]
+        .set_index("order")
+        .error
+    )
+    right.semilogy(
+        order + 0.7, pf[-1], "<", color=shade, mec=colors["PF"], ms=8
+    )
+    right.semilogy(
+        order + 1.2,
+        pf[-2],
+        "<",
+        color=shade,
+        mec=colors["PF + non-principal"],
+        ms=8,
+    )
+left.set(
+    xlabel="order $n$",
+    ylabel="error after one step",
+    ylim=(1e-15, 5),
+    title="quadratic",
+)
 right.set(xlabel="order $n$", xticks=range(order + 1), title="banana")
 left.legend(title=r"$h\lambda_0$", fontsize=9, loc="lower left")
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-q = series[series.loss == "quadratic"].pivot(index="order", columns="h lambda", values="error")
-bananas = series[series.loss == "banana"].pivot(index="order", columns="h lambda", values="error")
+q = series[series.loss == "quadratic"].pivot(
+    index="order", columns="h lambda", values="error"
+)
+bananas = series[series.loss == "banana"].pivot(
+    index="order", columns="h lambda", values="error"
+)
 last = s.highest_order
 claims.record(
     "pf-series-diverges",
@@ -245,7 +318,11 @@ claims.record(
 # %% tags=["hide-input"]
 small = 0.2 / top * 2.0 ** -np.arange(5)
 errors = pd.DataFrame(
-    [{k: float(v) for k, v in flow_errors(jnp.asarray(h)).items()} for h in small], index=small
+    [
+        {k: float(v) for k, v in flow_errors(jnp.asarray(h)).items()}
+        for h in small
+    ],
+    index=small,
 )
 slopes = np.log2(errors.iloc[-2] / errors.iloc[-1])
 slopes.rename("order of the one-step error").to_frame().T.round(2)
@@ -256,13 +333,21 @@ claims.record(
     holds=abs(slopes["third order"] - 4) <= 0.2
     and abs(slopes["IGR"] - 3) <= 0.2
     and abs(slopes["NGF"] - 2) <= 0.2,
-    measured={"ngf": slopes["NGF"], "igr": slopes["IGR"], "third_order": slopes["third order"]},
+    measured={
+        "ngf": slopes["NGF"],
+        "igr": slopes["IGR"],
+        "third_order": slopes["third order"],
+    },
     data="none",
 )
 claims.record(
     "ours-pf-order",
-    holds=abs(slopes["PF"] - 3) <= 0.2 and abs(slopes["PF + non-principal"] - 4) <= 0.2,
-    measured={"pf": slopes["PF"], "pf_nonprincipal": slopes["PF + non-principal"]},
+    holds=abs(slopes["PF"] - 3) <= 0.2
+    and abs(slopes["PF + non-principal"] - 4) <= 0.2,
+    measured={
+        "pf": slopes["PF"],
+        "pf_nonprincipal": slopes["PF + non-principal"],
+    },
     data="none",
 )
 
@@ -287,21 +372,40 @@ claims.record(
 @functools.partial(jax.jit, static_argnums=0)
 def branch_path(alpha, h, y0, ts):
     field = spectral_field(banana, alpha, h)
-    return integrate(field, y0.astype(complex), ts, rtol=1e-6, atol=1e-8, max_steps=3000)
+    return integrate(
+        field, y0.astype(complex), ts, rtol=1e-6, atol=1e-8, max_steps=3000
+    )
 
 
-CASES = [(0.0017, (0.6, 0.6)), (0.0021, (0.6, 0.6)), (0.003, (-0.4, 0.3)), (0.003, (0.6, 0.6))]
+CASES = [
+    (0.0017, (0.6, 0.6)),
+    (0.0021, (0.6, 0.6)),
+    (0.003, (-0.4, 0.3)),
+    (0.003, (0.6, 0.6)),
+]
 BRANCHES = {"principal": principal_alpha, "continued": continued_alpha}
 rows, frames, fine = [], [], np.arange(16 * 6 + 1) / 16
 for h, first in CASES:
     y0 = jnp.array(first)
-    paths = {name: branch_path(alpha, h, y0, h * fine) for name, alpha in BRANCHES.items()}
+    paths = {
+        name: branch_path(alpha, h, y0, h * fine)
+        for name, alpha in BRANCHES.items()
+    }
     for name, path in paths.items():
         reached = (int(jnp.isfinite(path).all(axis=1).sum()) - 1) / 16
-        rows.append({"h": h, "start": str(first), "branch": name, "steps_reached": reached})
+        rows.append(
+            {
+                "h": h,
+                "start": str(first),
+                "branch": name,
+                "steps_reached": reached,
+            }
+        )
     steps = iterate(euler(gradient_field(banana)), h, y0, 6)
     paths = {"gradient descent": steps, **paths}
-    frames.append(tidy(paths, [np.arange(7), fine, fine], h=h, start=str(first)))
+    frames.append(
+        tidy(paths, [np.arange(7), fine, fine], h=h, start=str(first))
+    )
 branches = pd.DataFrame(rows)
 _ = run.save("branches", branches, data="none")
 _ = run.save("branch_paths", pd.concat(frames), data="none")
@@ -312,13 +416,20 @@ fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9), width_ratios=[1, 1, 1.35])
 x, y = np.meshgrid(np.linspace(-0.5, 3, 300), np.linspace(-1.5, 1.5, 300))
 plane = jnp.asarray(x + 1j * y)
 for ax, alpha, name in zip(
-    axes, (principal_alpha, continued_alpha), ("principal", "continued"), strict=False
+    axes,
+    (principal_alpha, continued_alpha),
+    ("principal", "continued"),
+    strict=False,
 ):
     image = ax.pcolormesh(
         x, y, (alpha(plane) * plane).imag, cmap="cividis", vmin=-np.pi / 2, vmax=3 * np.pi / 2,
         rasterized=True,
     )  # fmt: skip
-    ax.plot(*(([1, 3], [0, 0]) if name == "principal" else ([1, 1], [0, 1.5])), "k", lw=2)
+    ax.plot(
+        *(([1, 3], [0, 0]) if name == "principal" else ([1, 1], [0, 1.5])),
+        "k",
+        lw=2,
+    )
     ax.plot([0.9, 1.3, 1.3], [0, 0, 0], "w.", ms=0)
     ax.set(title=name, xlabel=r"$\mathrm{Re}\,z$")
     ax.grid(False)
@@ -330,19 +441,31 @@ frame = run.load("branch_paths").frame
 frame = frame[(frame.h == h) & (frame.start == str(first))]
 good, bad = line(frame, "continued"), line(frame, "principal").dropna()
 steps = line(frame, "gradient descent")
-axes[2].plot(good.time, good.re0, color=colors["PF"], lw=3, alpha=0.6, label="continued")
+axes[2].plot(
+    good.time, good.re0, color=colors["PF"], lw=3, alpha=0.6, label="continued"
+)
 axes[2].plot(bad.time, bad.re0, color="k", label="principal")
 axes[2].plot(bad.time.iloc[-1], bad.re0.iloc[-1], "kx", ms=9, mew=2)
-axes[2].plot(steps.time, steps.re0, "o", color=colors["gradient descent"], label="gradient descent")
+axes[2].plot(
+    steps.time,
+    steps.re0,
+    "o",
+    color=colors["gradient descent"],
+    label="gradient descent",
+)
 axes[2].set(xlabel="$t/h$", ylabel=r"$\mathrm{Re}\,\theta_0$")
 axes[2].legend(fontsize=8.5)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-reached = branches.pivot(index=["h", "start"], columns="branch", values="steps_reached")
+reached = branches.pivot(
+    index=["h", "start"], columns="branch", values="steps_reached"
+)
 claims.record(
     "ours-branch",
-    holds=bool((reached.principal < 2).all() and (reached.continued == 6).all()),
+    holds=bool(
+        (reached.principal < 2).all() and (reached.continued == 6).all()
+    ),
     measured={
         "cases": len(reached),
         "principal_longest": reached.principal.max(),
@@ -396,11 +519,21 @@ for (above, below), (h, title) in zip(axes.T, REGIMES.items(), strict=True):
     for name in FLOWS:
         if name == "third order":
             continue
-        path, gap = line(part, name), apart[apart.flow == name].set_index("step").distance
+        path, gap = (
+            line(part, name),
+            apart[apart.flow == name].set_index("step").distance,
+        )
         above.plot(path.re0, path.re1, color=colors[name], lw=1.3)
         below.semilogy(gap.where(gap > 1e-12), color=colors[name], label=name)
     steps = line(part, "gradient descent")
-    above.plot(steps.re0, steps.re1, "o", ms=3, color=colors["gradient descent"], zorder=4)
+    above.plot(
+        steps.re0,
+        steps.re1,
+        "o",
+        ms=3,
+        color=colors["gradient descent"],
+        zorder=4,
+    )
     above.plot(*VALLEY_START, "k*", ms=9, zorder=5)
     above.set_title(f"$h = {h:g}$\n{title}", fontsize=10.5)
     sharp = apart[apart.flow == "NGF"].sort_values("step")["h lambda"]
@@ -414,14 +547,22 @@ for (above, below), (h, title) in zip(axes.T, REGIMES.items(), strict=True):
     below.set_xlabel("step")
 axes[1, 0].set_ylabel(r"$\|\theta_n - \theta(nh)\|$")
 handles, labels = axes[1, 0].get_legend_handles_labels()
-handles.append(Line2D([], [], marker="o", lw=0, color=colors["gradient descent"]))
+handles.append(
+    Line2D([], [], marker="o", lw=0, color=colors["gradient descent"])
+)
 fig.legend(
-    handles, [*labels, "gradient descent"], loc="outside lower center", ncols=5, fontsize=9.5
+    handles,
+    [*labels, "gradient descent"],
+    loc="outside lower center",
+    ncols=5,
+    fontsize=9.5,
 )
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-near = banana_table[(banana_table.h == 0.003) & banana_table.step.between(1, 10)]
+near = banana_table[
+    (banana_table.h == 0.003) & banana_table.step.between(1, 10)
+]
 near = near.pivot(index="step", columns="flow", values="distance")
 ratio = (near["PF"] / near[["NGF", "IGR"]].min(axis=1)).max()
 claims.record(
@@ -431,7 +572,9 @@ claims.record(
         "worst_ratio": ratio,
         "pf_after_one": near.loc[1, "PF"],
         "igr_after_one": near.loc[1, "IGR"],
-        "largest_h_lambda": banana_table[banana_table.h == 0.003]["h lambda"].max(),
+        "largest_h_lambda": banana_table[banana_table.h == 0.003][
+            "h lambda"
+        ].max(),
     },
     data="none",
 )
@@ -466,26 +609,42 @@ def orbits_from(h, starts):
 
     # one flow after another: those that end early do not wait for those that are singular
     found = jax.lax.map(gaps, jnp.arange(len(FLOWS)))
-    return steps, found, h * jax.vmap(lambda y: eigh(banana, y).values[0])(starts)
+    return (
+        steps,
+        found,
+        h * jax.vmap(lambda y: eigh(banana, y).values[0])(starts),
+    )
 
 
 xs, ys = np.meshgrid(
-    np.linspace(-1.3, 1.3, s.map_resolution), np.linspace(-0.3, 1.5, s.map_resolution)
+    np.linspace(-1.3, 1.3, s.map_resolution),
+    np.linspace(-0.3, 1.5, s.map_resolution),
 )
 starts = jnp.asarray(np.stack([xs.ravel(), ys.ravel()], -1))
 rows, map_sizes = [], (0.0006, 0.0017, 0.003, 0.005)
 for number, h in enumerate(map_sizes):
     steps, found, sharp = map(np.asarray, orbits_from(h, starts))
-    for i in np.flatnonzero(np.isfinite(steps).all(axis=(1, 2))):  # where gradient descent lives
+    for i in np.flatnonzero(
+        np.isfinite(steps).all(axis=(1, 2))
+    ):  # where gradient descent lives
         rows += [
-            {"h": h, "start": i, "h lambda": sharp[i], "flow": name, "step": n, "distance": d}
+            {
+                "h": h,
+                "start": i,
+                "h lambda": sharp[i],
+                "flow": name,
+                "step": n,
+                "distance": d,
+            }
             for name, per_step in zip(FLOWS, found[:, i], strict=True)
             for n, d in enumerate(per_step)
             if n in (1, 2, 5, 10)
         ]
     run.progress(number + 1, len(map_sizes), "map of starts")
 orbits = pd.DataFrame(rows)
-orbits["distance"] = orbits.distance.replace(np.inf, np.nan)  # the flow was singular before
+orbits["distance"] = orbits.distance.replace(
+    np.inf, np.nan
+)  # the flow was singular before
 _ = run.save("orbits", orbits, data="none")
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels against h lambda at the start in bins. Left: the share of starts at which a flow exists after ten steps: one for NGF and IGR everywhere, falling to near zero for PF beyond two, and high again with the non-principal term. Right: median distance to gradient descent after two steps over the starts from which all flows can be followed: one of the two principal flows is lowest in every bin, and the last bin has too few such starts."}, "figure": {"caption": "Over a grid of starts on the banana function, against $h\\lambda_0$ at the start. Left: share of starts where the flow can be followed for ten steps. Right: median distance to gradient descent after two steps, over the starts from which *all* flows can be followed so far, the same for each flow. $n$: the number of starts; over fewer than five no median is drawn.", "name": "fig-banana-map"}}
@@ -500,26 +659,45 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.7))
 def by_bin(step):
     """The starts in each bin, and their distances from gradient descent, a column a flow."""
     rows = frame[frame.step == step]
-    wide = rows.pivot(index=["bin", "h", "start"], columns="flow", values="distance")
-    return wide.groupby("bin", observed=False), wide.dropna().groupby("bin", observed=False)
+    wide = rows.pivot(
+        index=["bin", "h", "start"], columns="flow", values="distance"
+    )
+    return wide.groupby("bin", observed=False), wide.dropna().groupby(
+        "bin", observed=False
+    )
 
 
 late, early = by_bin(10)[0], by_bin(2)[1]
 enough = early.size() >= 5
 for name in FLOWS:
-    left.plot(labels, late[name].count() / late.size(), "o-", color=colors[name], label=name)
-    right.semilogy(labels, early[name].median().where(enough), "o-", color=colors[name])
+    left.plot(
+        labels,
+        late[name].count() / late.size(),
+        "o-",
+        color=colors[name],
+        label=name,
+    )
+    right.semilogy(
+        labels, early[name].median().where(enough), "o-", color=colors[name]
+    )
 left.set(ylabel="share that exists", ylim=(-0.05, 1.1))
 right.set(ylabel="median distance, 2 steps")
 for ax, counts in ((left, late.size()), (right, early.size())):
     ticks = [f"{label}\n{n}" for label, n in zip(labels, counts, strict=True)]
     ax.set_xticks(range(len(labels)), ticks, fontsize=8.5)
     ax.set_xlabel(r"$h\lambda_0$ at the start, and $n$")
-fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+fig.legend(
+    *left.get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=5,
+    fontsize=9,
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-wide = orbits.pivot(index=["h", "start", "h lambda", "step"], columns="flow", values="distance")
+wide = orbits.pivot(
+    index=["h", "start", "h lambda", "step"], columns="flow", values="distance"
+)
 wide = wide.reset_index(["h lambda", "step"])
 tame = wide[(wide["h lambda"] < 0.9) & (wide.step == 10)]
 best = (tame["PF"] < tame[["NGF", "IGR"]].min(axis=1)).mean()
@@ -531,7 +709,8 @@ claims.record(
 )
 far = wide[wide["h lambda"] > 3.5]
 alive = {
-    name: float(far[far.step == 10][name].notna().mean()) for name in ("PF", "PF + non-principal")
+    name: float(far[far.step == 10][name].notna().mean())
+    for name in ("PF", "PF + non-principal")
 }
 claims.record(
     "pf-fig6-far",
@@ -591,7 +770,11 @@ for h in (0.4, 0.7, 0.95, 1.05):
     found = flow_paths(ripple, h, ripple_start, h * fine)
     ripples[h] = np.asarray(steps), {k: np.asarray(v) for k, v in found.items()}
 frames = [
-    tidy({"gradient descent": steps, **found}, [np.arange(13), *[fine] * len(found)], h=h)
+    tidy(
+        {"gradient descent": steps, **found},
+        [np.arange(13), *[fine] * len(found)],
+        h=h,
+    )
     for h, (steps, found) in ripples.items()
 ]
 _ = run.save("ripples", pd.concat(frames), data="none")
@@ -605,7 +788,14 @@ for ax, (h, part) in zip(axes.flat, frame.groupby("h"), strict=True):
         alive = path.dropna()
         ax.plot(alive.time, alive.re0, color=colors[name], lw=1.4, label=name)
         if len(alive) < len(path):
-            ax.plot(alive.time.iloc[-1], alive.re0.iloc[-1], "x", color=colors[name], ms=8, mew=2)
+            ax.plot(
+                alive.time.iloc[-1],
+                alive.re0.iloc[-1],
+                "x",
+                color=colors[name],
+                ms=8,
+                mew=2,
+            )
     steps = line(part, "gradient descent")
     ax.plot(
         steps.time,
@@ -619,7 +809,12 @@ for ax, (h, part) in zip(axes.flat, frame.groupby("h"), strict=True):
     ax.set_ylabel(r"$\mathrm{Re}\,\theta$")
 for ax in axes[-1]:
     ax.set_xlabel("$t/h$")
-fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+fig.legend(
+    *axes[0, 0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=5,
+    fontsize=9,
+)
 plt.show()
 
 # %% [markdown]
@@ -645,14 +840,24 @@ def cut_path(angle):
 
 # %% tags=["hide-input"]
 angles = np.array([45, 60, 90, 120, 150, 170])
-cut_ends = [float(jnp.isfinite(cut_path(np.deg2rad(a))).sum() - 1) / 16 for a in angles]
-pd.Series(cut_ends, index=pd.Index(angles, name="ψ, degrees"), name="ends after steps")
+cut_ends = [
+    float(jnp.isfinite(cut_path(np.deg2rad(a))).sum() - 1) / 16 for a in angles
+]
+pd.Series(
+    cut_ends, index=pd.Index(angles, name="ψ, degrees"), name="ends after steps"
+)
 
 # %% tags=["hide-input", "remove-output"]
 steps, found = ripples[0.95]
 same = np.sign(found["PF"][16::16, 0].real) == np.sign(steps[1:, 0])
-others = [np.sign(found[n][16::16, 0].real) == np.sign(steps[1:, 0]) for n in ("NGF", "IGR")]
-ended = {n: float(np.isfinite(p[:, 0]).sum() - 1) / 16 for n, p in ripples[1.05][1].items()}
+others = [
+    np.sign(found[n][16::16, 0].real) == np.sign(steps[1:, 0])
+    for n in ("NGF", "IGR")
+]
+ended = {
+    n: float(np.isfinite(p[:, 0]).sum() - 1) / 16
+    for n, p in ripples[1.05][1].items()
+}
 claims.record(
     "pf-fig30-one-dimension",
     holds=bool(same.all() and max(map(np.mean, others)) < 0.75),
@@ -680,7 +885,9 @@ claims.record(
 # is the *local* action of a step, not the long run.
 
 # %% tags=["remove-input"]
-run.card(run.published("orbits"), "series", "branches", "banana", "orbits", "ripples")
+run.card(
+    run.published("orbits"), "series", "branches", "banana", "orbits", "ripples"
+)
 
 # %% [markdown]
 # ## What to vary

@@ -40,7 +40,6 @@ from ddbook.sweeps.arms import (
     color_of,
     name,
 )
-
 from ddlib import regularizers as reg
 from ddlib.drift import modified_terms
 from ddlib.games import Players, game_field, zero_sum
@@ -65,7 +64,11 @@ def arms_of(found, *terms):
 
 def named(groups):
     """Measured values of several comparisons in one record, each under its comparison's name."""
-    return {f"{group}_{k}": v for group, found in groups.items() for k, v in found.items()}
+    return {
+        f"{group}_{k}": v
+        for group, found in groups.items()
+        for k, v in found.items()
+    }
 
 
 # %% [markdown]
@@ -131,7 +134,10 @@ IN_TURN = {
 # %% tags=["hide-input"]
 def random_game(key, size=4):
     """A smooth zero-sum game of two players with `size` parameters each."""
-    a, b, c = (jax.random.normal(k, (2 * size, 2 * size)) / 2 for k in jax.random.split(key, 3))
+    a, b, c = (
+        jax.random.normal(k, (2 * size, 2 * size)) / 2
+        for k in jax.random.split(key, 3)
+    )
 
     def value(y):
         z = jnp.concatenate([y.phi, y.theta])
@@ -165,24 +171,42 @@ def interaction(rates, per_h, y, scheme):
         def mine(p, player=player):
             return getattr(field(y._replace(**{player: p})), player)
 
-        _, turned = jax.jvp(mine, (here,), (mine(here),))  # ∇‖∇L‖²/2 of the player's own loss
-        found.append(getattr(first, player) + (rate**2 / 2 + 2 * added * rate) * turned)
+        _, turned = jax.jvp(
+            mine, (here,), (mine(here),)
+        )  # ∇‖∇L‖²/2 of the player's own loss
+        found.append(
+            getattr(first, player) + (rate**2 / 2 + 2 * added * rate) * turned
+        )
     return found
 
 
 with jax.enable_x64():
     losses = random_game(jax.random.key(3))
-    y = Players(*(jax.random.normal(k, (4,)) for k in jax.random.split(jax.random.key(4))))
+    y = Players(
+        *(
+            jax.random.normal(k, (4,))
+            for k in jax.random.split(jax.random.key(4))
+        )
+    )
     rows, aside = [], 0.0
     for method, terms in (SIMULTANEOUSLY | IN_TURN).items():
         row, scheme = {"method": method}, simultaneous_euler
         if method in IN_TURN:
             scheme = alternating_euler
-        for label, rates in (("equal rates", Players(1.0, 1.0)), ("α = 4 λ", Players(1.0, 0.25))):
-            now, plain = (interaction(rates, t(rates), y, scheme) for t in (terms, nothing))
+        for label, rates in (
+            ("equal rates", Players(1.0, 1.0)),
+            ("α = 4 λ", Players(1.0, 0.25)),
+        ):
+            now, plain = (
+                interaction(rates, t(rates), y, scheme)
+                for t in (terms, nothing)
+            )
             for player, a, b in zip("φθ", now, plain, strict=True):
                 share = (a @ b) / (b @ b)
-                aside = max(aside, float(jnp.linalg.norm(a - share * b) / jnp.linalg.norm(b)))
+                aside = max(
+                    aside,
+                    float(jnp.linalg.norm(a - share * b) / jnp.linalg.norm(b)),
+                )
                 row[f"{player}, {label}"] = float(share)
         t = terms(Players(1.0, 1.0))
         row |= {
@@ -196,14 +220,19 @@ table = pd.DataFrame(rows)
 _ = run.save("table_1", table, data="none")
 numbers = table.columns[1:]
 shown_table = table.assign(**(table[numbers].round(2) + 0.0))  # no −0.00
-shown_table.style.format("{:.2f}", subset=numbers).hide(axis="index").set_table_attributes(
-    'class="dataframe"'
-)
+shown_table.style.format("{:.2f}", subset=numbers).hide(
+    axis="index"
+).set_table_attributes('class="dataframe"')
 
 # %% tags=["hide-input", "remove-output"]
 by = table.set_index("method")
-EVEN, UNEVEN = ["φ, equal rates", "θ, equal rates"], ["φ, α = 4 λ", "θ, α = 4 λ"]
-published = by.loc[["cancel, published coefficients", "alternating: cancel, published"]]
+EVEN, UNEVEN = (
+    ["φ, equal rates", "θ, equal rates"],
+    ["φ, α = 4 λ", "θ, α = 4 λ"],
+)
+published = by.loc[
+    ["cancel, published coefficients", "alternating: cancel, published"]
+]
 joint = by.loc[["cancel, joint clock", "alternating: cancel, joint clock"]]
 claims.record(
     "ours-table-1",
@@ -218,7 +247,9 @@ claims.record(
         "published_theta": float(published[UNEVEN[1]].iloc[0]),
         "alternating_published_phi": float(published[UNEVEN[0]].iloc[1]),
         "alternating_published_theta": float(published[UNEVEN[1]].iloc[1]),
-        "published_left_at_equal_rates": float(published[EVEN].abs().max(axis=None)),
+        "published_left_at_equal_rates": float(
+            published[EVEN].abs().max(axis=None)
+        ),
         "joint_left": float(joint[UNEVEN].abs().max(axis=None)),
         "largest_part_aside": aside,
     },
@@ -268,7 +299,9 @@ if sweep.has(here, CANCELLED, SIMULTANEOUS):
 if sweep.has(here, RK4, CANCELLED):
     level = sweep.level(here)
     ours, theirs = (sweep.top(level, arm, 0.25) for arm in (CANCELLED, RK4))
-    ratio = pairs.median_ratio(pairs.paired(level, CANCELLED, RK4, "frechet_distance"))
+    ratio = pairs.median_ratio(
+        pairs.paired(level, CANCELLED, RK4, "frechet_distance")
+    )
     claims.record(
         "dd-fig7-recovers-rk4",
         holds=bool(
@@ -276,14 +309,19 @@ if sweep.has(here, RK4, CANCELLED):
             and ours["inception_score"] >= 0.95 * theirs["inception_score"]
             and ratio <= 1.1
         ),
-        measured={"median_ratio": ratio} | named({"cancelled": ours, "rk4": theirs}),
+        measured={"median_ratio": ratio}
+        | named({"cancelled": ours, "rk4": theirs}),
         data=data,
     )
 if sweep.has(here, ADAM, CANCELLED):
     ours, theirs = (
         {
-            "inception": float(sweep.best(here, arm, "inception_score").max().mean()),
-            "frechet": float(sweep.best(here, arm, "frechet_distance").min().mean()),
+            "inception": float(
+                sweep.best(here, arm, "inception_score").max().mean()
+            ),
+            "frechet": float(
+                sweep.best(here, arm, "frechet_distance").min().mean()
+            ),
         }
         for arm in (CANCELLED, ADAM)
     )
@@ -351,7 +389,11 @@ plt.show()
 # generator's upwards.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous, alternating and cancelled updates."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates.", "name": "fig-cancel-map"}}
-trio = {"simultaneous": SIMULTANEOUS, "alternating": ALTERNATING, "cancelled": CANCELLED}
+trio = {
+    "simultaneous": SIMULTANEOUS,
+    "alternating": ALTERNATING,
+    "cancelled": CANCELLED,
+}
 figures.maps(shown, trio)
 plt.show()
 
@@ -385,10 +427,14 @@ if sweep.has(here, PLAIN_HALVES, CANCELLED_HALVES):
     }
     for side, two in whole.items():
         if sweep.has(here, *two):
-            asides[side] = pairs.tally(pairs.paired(here, *two, "frechet_distance"))
+            asides[side] = pairs.tally(
+                pairs.paired(here, *two, "frechet_distance")
+            )
     claims.record(
         "ours-halves",
-        holds=found["chance"] < 0.01 and found["every_seed"] and against["chance"] >= 0.01,
+        holds=found["chance"] < 0.01
+        and found["every_seed"]
+        and against["chance"] >= 0.01,
         measured=found | named(asides),
         data=data,
     )
@@ -419,7 +465,13 @@ if sweep.has(here, PLAIN_HALVES, CANCELLED_HALVES):
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance of symplectic gradient adjustment at several strengths."}, "figure": {"caption": "DD, Figure 8(a). Symplectic gradient adjustment at several strengths; the best quarter of the runs, at the rates that all have.", "name": "fig-sga"}}
 base = {"simultaneous": SIMULTANEOUS, "cancelled": CANCELLED}
-hues = [*map(color_of, base.values()), "#E69F00", "#CC79A7", "#7F7F7F", "#009E73"]
+hues = [
+    *map(color_of, base.values()),
+    "#E69F00",
+    "#CC79A7",
+    "#7F7F7F",
+    "#009E73",
+]
 
 
 def short(arms):
@@ -430,7 +482,9 @@ def family(arms):
     """Plain and cancelled updates beside a family of arms, where all of them ran."""
     together = sweep.common(shown, [*base.values(), *arms])
     labels = base | short(arms) if arms else {}
-    return figures.figure(together, labels, share=0.25, colors=hues[: len(labels)])
+    return figures.figure(
+        together, labels, share=0.25, colors=hues[: len(labels)]
+    )
 
 
 family(arms_of(shown, "SGA"))
@@ -441,16 +495,29 @@ family(arms_of(shown, "consensus", "drift consensus"))
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-FAMILIES = {"dd-fig8-sga": ["SGA"], "dd-fig8-consensus": ["consensus", "drift consensus"]}
-DRIFTS = adjusted("drift consensus", 1.0)  # the paper compares it with cancelling by name
+FAMILIES = {
+    "dd-fig8-sga": ["SGA"],
+    "dd-fig8-consensus": ["consensus", "drift consensus"],
+}
+DRIFTS = adjusted(
+    "drift consensus", 1.0
+)  # the paper compares it with cancelling by name
 for id, terms in FAMILIES.items():
     swept = arms_of(here, *terms)
     if len(swept) > 1 and sweep.has(here, CANCELLED):
         together = sweep.common(here, [CANCELLED, *swept])
-        values = {arm: sweep.top(together, arm, 0.25)["frechet_distance"] for arm in swept}
+        values = {
+            arm: sweep.top(together, arm, 0.25)["frechet_distance"]
+            for arm in swept
+        }
         cancelled = sweep.top(together, CANCELLED, 0.25)["frechet_distance"]
-        good, bad = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        chance = pairs.sign_test(pairs.paired(together, good, bad, "frechet_distance")["gain"])
+        good, bad = (
+            min(values, key=values.__getitem__),
+            max(values, key=values.__getitem__),
+        )
+        chance = pairs.sign_test(
+            pairs.paired(together, good, bad, "frechet_distance")["gain"]
+        )
         aside = {}
         if DRIFTS in swept:
             both = pairs.paired(together, CANCELLED, DRIFTS, "frechet_distance")
@@ -458,7 +525,9 @@ for id, terms in FAMILIES.items():
         claims.record(
             id,
             holds=bool(
-                values[bad] > 1.25 * values[good] and chance < 0.05 and cancelled <= values[good]
+                values[bad] > 1.25 * values[good]
+                and chance < 0.05
+                and cancelled <= values[good]
             ),
             measured={
                 "best": values[good],

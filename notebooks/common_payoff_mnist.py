@@ -55,22 +55,33 @@ published = run.published("curves", "train_common_payoff")
 def draw(table, settings):
     """Accuracy and gradient norm against iteration, a column a setting, a band over the seeds."""
     fig, axes = plt.subplots(
-        2, len(settings), figsize=(7.4, 4.6), sharex=True, sharey="row", squeeze=False
+        2,
+        len(settings),
+        figsize=(7.4, 4.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
     for column, (network, rate) in zip(axes.T, settings, strict=True):
-        frame = table.frame[(table.frame.network == network) & (table.frame.rate == rate)]
+        frame = table.frame[
+            (table.frame.network == network) & (table.frame.rate == rate)
+        ]
         for update in ("simultaneous", "alternating"):
             group = frame[frame["update"] == update]
             for ax, key in zip(column, ("accuracy", "grad_phi"), strict=True):
                 bands = group.groupby("iteration")[key]
                 low, middle, high = bands.min(), bands.median(), bands.max()
-                ax.fill_between(low.index, low, high, color=colors[update], alpha=0.2, lw=0)
+                ax.fill_between(
+                    low.index, low, high, color=colors[update], alpha=0.2, lw=0
+                )
                 ax.plot(middle, color=colors[update], lw=1.4, label=update)
         column[0].set_title(f"{network},\nrate {rate:g}", fontsize=10.5)
         column[1].set(yscale="log", xlabel="iteration", ylim=(1e-3, 1e2))
     axes[0, 0].set_ylabel("test accuracy")
     axes[1, 0].set_ylabel(r"$\|\nabla_\phi E\|^2$")
-    fig.suptitle(f"{table.label}, {table.frame.seed.nunique()} seeds", fontsize=10.5)
+    fig.suptitle(
+        f"{table.label}, {table.frame.seed.nunique()} seeds", fontsize=10.5
+    )
     axes[0, 0].legend(loc="lower right", fontsize=9)
 
 
@@ -78,9 +89,16 @@ def draw(table, settings):
 table = published or here
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Test accuracy and squared gradient norm of the input-side player against iteration for three settings. At rate 0.3 the two kinds of updates nearly coincide, the alternating gradient norm a little higher. At rate 1 a network cut in the middle is unstable under simultaneous updates; a network cut low has higher gradient norms and lower accuracy under alternating updates."}, "figure": {"caption": "DD, Figure 4, in three settings. Lines: median over seeds; bands: all seeds. The right column shows the paper's pattern, the middle one its opposite.", "name": "fig-common-payoff"}}
-wanted = [("tanh 100-100", 0.3), ("tanh 100-100", 1.0), ("tanh 200, cut low", 1.0)]
+wanted = [
+    ("tanh 100-100", 0.3),
+    ("tanh 100-100", 1.0),
+    ("tanh 200, cut low", 1.0),
+]
 there = set(table.frame.groupby(["network", "rate"]).groups)
-draw(table, [setting for setting in wanted if setting in there] or sorted(there)[:3])
+draw(
+    table,
+    [setting for setting in wanted if setting in there] or sorted(there)[:3],
+)
 plt.show()
 
 # %% [markdown]
@@ -110,9 +128,12 @@ def paired(frame):
     ).unstack("update")
     difference = pd.DataFrame(
         {
-            "log_norm": summary.log_norm.alternating - summary.log_norm.simultaneous,
-            "accuracy": summary.accuracy.alternating - summary.accuracy.simultaneous,
-            "worst_loss_ratio": summary.worst_loss.alternating / summary.worst_loss.simultaneous,
+            "log_norm": summary.log_norm.alternating
+            - summary.log_norm.simultaneous,
+            "accuracy": summary.accuracy.alternating
+            - summary.accuracy.simultaneous,
+            "worst_loss_ratio": summary.worst_loss.alternating
+            / summary.worst_loss.simultaneous,
         }
     )
     return difference.reset_index()
@@ -125,9 +146,13 @@ shown = paired(table.frame)
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Paired differences between alternating and simultaneous runs against the learning rate, one marker a seed. Left: the logarithm of the gradient norm; mostly positive and growing with the rate, with large differences of either sign at the largest. Right: final accuracy; slightly positive up to rate 0.3, of either sign beyond, depending on the network."}, "figure": {"caption": "Alternating minus simultaneous, one marker for each pair of runs. Left: mean $\\log_{10}\\|\\nabla_\\phi E\\|^2$ from iteration 100 on. Right: mean test accuracy over the last 100 iterations.", "name": "fig-common-payoff-pairs"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
 markers = dict(zip(shown.network.unique(), "os^", strict=False))
-shades = dict(zip(shown.network.unique(), ("#0072B2", "#E69F00", "#009E73"), strict=False))
+shades = dict(
+    zip(shown.network.unique(), ("#0072B2", "#E69F00", "#009E73"), strict=False)
+)
 for ax, key in zip(axes, ("log_norm", "accuracy"), strict=True):
-    for shift, (network, group) in enumerate(shown.groupby("network", sort=False)):
+    for shift, (network, group) in enumerate(
+        shown.groupby("network", sort=False)
+    ):
         ax.plot(
             group.rate * 1.05 ** (shift - 1), group[key], markers[network],
             color=shades[network], mfc="none", label=network,
@@ -159,7 +184,9 @@ claims.record(
     holds=bool((by_rate > 0).all() and (moderate.log_norm > 0).mean() >= 0.9),
     measured={
         "share_of_pairs_higher": float((moderate.log_norm > 0).mean()),
-        "mean_log10_difference_at_0.3": float(pairs[pairs.rate == 0.3].log_norm.mean()),
+        "mean_log10_difference_at_0.3": float(
+            pairs[pairs.rate == 0.3].log_norm.mean()
+        ),
         "lowest_mean_log10_difference": float(by_rate.min()),
         "pairs": len(moderate),
     },
@@ -181,13 +208,19 @@ claims.record(
     "dd-fig4-less-stable",
     holds=bool(fast.worst_loss_ratio.median() > 1),
     measured={
-        "median_ratio_of_worst_loss_at_largest_rate": float(fast.worst_loss_ratio.median()),
-        "share_of_pairs_with_higher_worst_loss": float((fast.worst_loss_ratio > 1).mean()),
+        "median_ratio_of_worst_loss_at_largest_rate": float(
+            fast.worst_loss_ratio.median()
+        ),
+        "share_of_pairs_with_higher_worst_loss": float(
+            (fast.worst_loss_ratio > 1).mean()
+        ),
     },
     data=here,
 )
 pattern = pairs.assign(
-    all_three=(pairs.log_norm > 0) & (pairs.accuracy < 0) & (pairs.worst_loss_ratio > 1)
+    all_three=(pairs.log_norm > 0)
+    & (pairs.accuracy < 0)
+    & (pairs.worst_loss_ratio > 1)
 ).groupby(["network", "rate"])
 whole = pattern.all_three.all()
 claims.record(
@@ -196,7 +229,8 @@ claims.record(
     measured={
         "settings_with_the_pattern_in_every_seed": int(whole.sum()),
         "settings": len(whole),
-        "where": "; ".join(f"{n}, rate {r:g}" for n, r in whole[whole].index) or "nowhere",
+        "where": "; ".join(f"{n}, rate {r:g}" for n, r in whole[whole].index)
+        or "nowhere",
     },
     data=here,
 )

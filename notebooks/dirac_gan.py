@@ -27,14 +27,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from scipy.optimize import brentq
-
 from ddlib.drift import modified_field
 from ddlib.flows import integrate
 from ddlib.games import Players, dirac_gan, game_field
 from ddlib.methods import alternating_euler, iterate, simultaneous_euler
 from ddlib.regularizers import DriftTerms, regularized_losses
 from ddlib.stability import eigenvalues
+from scipy.optimize import brentq
 
 jax.config.update("jax_enable_x64", True)
 run = page.open("dirac_gan", profile, parameters)
@@ -58,7 +57,10 @@ s, claims, colors = run.settings, run.claims, page.COLORS
 # %%
 losses = dirac_gan()
 field = game_field(losses)
-start, origin = Players(jnp.array(1.0), jnp.array(1.0)), Players(jnp.array(0.0), jnp.array(0.0))
+start, origin = (
+    Players(jnp.array(1.0), jnp.array(1.0)),
+    Players(jnp.array(0.0), jnp.array(0.0)),
+)
 h, equal = 0.1, Players(1.0, 1.0)
 simultaneous = simultaneous_euler(field, equal)
 alternating = alternating_euler(field, equal)
@@ -73,7 +75,9 @@ times = h * jnp.arange(s.num_steps + 1)
 paths = {
     "flow": integrate(field, start, times),
     "simultaneous": iterate(simultaneous, h, start, s.num_steps),
-    "modified": integrate(modified_field(simultaneous, h, order=1), start, times),
+    "modified": integrate(
+        modified_field(simultaneous, h, order=1), start, times
+    ),
     "alternating": iterate(alternating, h, start, s.num_steps),
 }
 
@@ -92,7 +96,11 @@ axes[1].plot(
 axes[1].set_title("simultaneous")
 axes[1].legend(loc="lower left", fontsize=9)
 axes[2].plot(
-    paths["alternating"].phi, paths["alternating"].theta, ".", ms=3, color=colors["alternating"]
+    paths["alternating"].phi,
+    paths["alternating"].theta,
+    ".",
+    ms=3,
+    color=colors["alternating"],
 )
 axes[2].set_title("alternating")
 for ax in axes:
@@ -104,7 +112,14 @@ plt.show()
 
 # %% tags=["hide-input", "remove-output"]
 frame = pd.concat(
-    pd.DataFrame({"path": name, "step": np.arange(s.num_steps + 1), "phi": p.phi, "theta": p.theta})
+    pd.DataFrame(
+        {
+            "path": name,
+            "step": np.arange(s.num_steps + 1),
+            "phi": p.phi,
+            "theta": p.theta,
+        }
+    )
     for name, p in paths.items()
 )
 _ = run.save("trajectories", frame, data="none")
@@ -112,12 +127,18 @@ radii = {name: radius(path) for name, path in paths.items()}
 claims.record(
     "dd-dirac-flow-keeps-radius",
     holds=np.abs(radii["flow"] / radii["flow"][0] - 1).max() <= 1e-8,
-    measured={"largest_relative_change": np.abs(radii["flow"] / radii["flow"][0] - 1).max()},
+    measured={
+        "largest_relative_change": np.abs(
+            radii["flow"] / radii["flow"][0] - 1
+        ).max()
+    },
     data="none",
 )
 squared = radii["simultaneous"] ** 2
 slope = np.asarray(
-    jax.vmap(jax.grad(jax.nn.log_sigmoid))(paths["simultaneous"].phi * paths["simultaneous"].theta)
+    jax.vmap(jax.grad(jax.nn.log_sigmoid))(
+        paths["simultaneous"].phi * paths["simultaneous"].theta
+    )
 )
 exact_factor = 1 + h**2 * slope[:-1] ** 2
 claims.record(
@@ -129,7 +150,9 @@ claims.record(
     measured={
         "steps_that_grow": int((np.diff(squared) > 0).sum()),
         "radius_at_end": radii["simultaneous"][-1],
-        "worst_error_of_factor": np.abs(squared[1:] / squared[:-1] / exact_factor - 1).max(),
+        "worst_error_of_factor": np.abs(
+            squared[1:] / squared[:-1] / exact_factor - 1
+        ).max(),
     },
     data="none",
 )
@@ -138,7 +161,8 @@ gap = np.hypot(
     paths["modified"].theta - paths["simultaneous"].theta,
 )
 plain_gap = np.hypot(
-    paths["flow"].phi - paths["simultaneous"].phi, paths["flow"].theta - paths["simultaneous"].theta
+    paths["flow"].phi - paths["simultaneous"].phi,
+    paths["flow"].theta - paths["simultaneous"].theta,
 )
 claims.record(
     "dd-dirac-modified-overlay",
@@ -172,11 +196,15 @@ def creep(h, rates, duration):
     path = iterate(alternating_euler(field, rates), h, start, count)
     level = path.phi**2 / rates.phi + path.theta**2 / rates.theta
     tenth = count // 10
-    return float((level[-tenth:].mean() - level[:tenth].mean()) / (0.9 * duration))
+    return float(
+        (level[-tenth:].mean() - level[:tenth].mean()) / (0.9 * duration)
+    )
 
 
 sizes = np.array([0.1, 0.05, 0.025])
-creeping = pd.DataFrame({"h": sizes, "growth": [creep(h, equal, s.duration) for h in sizes]})
+creeping = pd.DataFrame(
+    {"h": sizes, "growth": [creep(h, equal, s.duration) for h in sizes]}
+)
 _ = run.save("creeping", creeping, data="none")
 creep_order = np.diff(np.log(creeping.growth))[-1] / np.diff(np.log(sizes))[-1]
 multipliers = eigenvalues(lambda y: alternating(h, y), origin)
@@ -211,8 +239,12 @@ claims.record(
         and np.abs(np.abs(multipliers) - 1).max() <= 1e-12
     ),
     measured={
-        "largest_relative_change_of_radius": np.abs(short / np.sqrt(2) - 1).max(),
-        "distance_of_multipliers_from_unit_circle": np.abs(np.abs(multipliers) - 1).max(),
+        "largest_relative_change_of_radius": np.abs(
+            short / np.sqrt(2) - 1
+        ).max(),
+        "distance_of_multipliers_from_unit_circle": np.abs(
+            np.abs(multipliers) - 1
+        ).max(),
     },
     data="none",
 )
@@ -223,13 +255,18 @@ claims.record(
     measured={
         "order": creep_order,
         "growth": ends["updates"],
-        **{f"growth_of_modified_flow_{p}": ends[f"order {p}"] for p in (1, 2, 3, 4)},
+        **{
+            f"growth_of_modified_flow_{p}": ends[f"order {p}"]
+            for p in (1, 2, 3, 4)
+        },
     },
     data="none",
 )
 unequal = Players(1.0, 2.0)
 trace = 0.5 * h * 0.25 * (unequal.theta - unequal.phi)
-drifted = radius(iterate(alternating_euler(field, unequal), h, start, s.long_run))
+drifted = radius(
+    iterate(alternating_euler(field, unequal), h, start, s.long_run)
+)
 tenth = s.long_run // 10
 log_growth = np.log(drifted[-tenth:].max() / drifted[:tenth].max())
 predicted = trace / 2 * h * 0.9 * s.long_run
@@ -276,22 +313,32 @@ def regularized_step(u, form="paper"):
     """Simultaneous updates of the regularised game; `form` is the paper's or the notebook's."""
     theirs = DriftTerms(other_norm=u)
     phi = theirs if form == "paper" else DriftTerms(self_norm=u)
-    return simultaneous_euler(game_field(regularized_losses(losses, Players(phi, theirs))), equal)
+    return simultaneous_euler(
+        game_field(regularized_losses(losses, Players(phi, theirs))), equal
+    )
 
 
 @jax.jit
 def spectral_radius(h, u):
-    return jnp.abs(eigenvalues(lambda y: regularized_step(u)(h, y), origin)).max()
+    return jnp.abs(
+        eigenvalues(lambda y: regularized_step(u)(h, y), origin)
+    ).max()
 
 
 def exact_threshold(h):
     """The u at which the exact step turns stable."""
-    return brentq(lambda u: float(spectral_radius(h, u)) - 1, h / 16, h, xtol=1e-14)
+    return brentq(
+        lambda u: float(spectral_radius(h, u)) - 1, h / 16, h, xtol=1e-14
+    )
 
 
 thresholds = (
     pd.DataFrame(
-        {"h": sizes, "predicted": sizes / 4, "exact": [exact_threshold(x) for x in sizes]}
+        {
+            "h": sizes,
+            "predicted": sizes / 4,
+            "exact": [exact_threshold(x) for x in sizes],
+        }
         for sizes in [np.array([0.0125, 0.025, 0.05, 0.1, 0.2, 0.5])]
     )
     .explode(["h", "predicted", "exact"], ignore_index=True)
@@ -306,7 +353,11 @@ order = np.polyfit(np.log(thresholds.h), np.log(relative), 1)[0]
 at_h = thresholds.set_index("h").exact
 claims.record(
     "dd-dirac-threshold",
-    holds=bool(relative.iloc[0] < 1e-3 and (relative > 0).all() and abs(order - 2) < 0.2),
+    holds=bool(
+        relative.iloc[0] < 1e-3
+        and (relative > 0).all()
+        and abs(order - 2) < 0.2
+    ),
     measured={
         "exact_at_h_0.1": at_h[0.1],
         "exact_at_h_0.5": at_h[0.5],
@@ -344,7 +395,11 @@ forms.pivot(index="r", columns="form", values="radius")
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: radius against steps for coefficients from 0.025 to 0.325. With the paper's form the radius stays at 0.025 and decays for larger coefficients; with the notebook's form it grows at 0.03 and is constant at 0.05. Right: spectral radius minus one against the coefficient for three step sizes, crossing zero at a quarter of the step size."}, "figure": {"caption": "Left: radius from $(1, 1)$ at $h = 0.1$ under the paper's regulariser (solid) and the released notebook's (dashed). Right: growth rate of the exact step at the origin against the coefficient in units of the predicted threshold $\\alpha h/4$: it changes sign there.", "name": "fig-dirac-regularised"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4))
 shades = dict(
-    zip((0.025, 0.03, 0.05, 0.325), ("#000000", "#0072B2", "#009E73", "#D55E00"), strict=True)
+    zip(
+        (0.025, 0.03, 0.05, 0.325),
+        ("#000000", "#0072B2", "#009E73", "#D55E00"),
+        strict=True,
+    )
 )
 for r, shade in shades.items():
     left.semilogy(radius(shown[r, "paper"]), color=shade, label=f"{r:g}")
@@ -353,9 +408,15 @@ left.set(xlabel="step", ylabel="radius", ylim=(1e-4, 6))
 left.legend(title="coefficient", fontsize=9)
 ratios = np.linspace(0.5, 1.5, 101)
 for size, style in ((0.05, ":"), (0.2, "--"), (0.5, "-")):
-    rho = jax.vmap(lambda c, size=size: spectral_radius(size, c * size / 4))(jnp.asarray(ratios))
+    rho = jax.vmap(lambda c, size=size: spectral_radius(size, c * size / 4))(
+        jnp.asarray(ratios)
+    )
     right.plot(
-        ratios, np.log(rho) / size**2, style, color=colors["regularized"], label=f"$h = {size}$"
+        ratios,
+        np.log(rho) / size**2,
+        style,
+        color=colors["regularized"],
+        label=f"$h = {size}$",
     )
 right.axhline(0, color="k", lw=0.8)
 right.axvline(1, color="k", lw=0.8)

@@ -33,9 +33,17 @@ claims, colors = run.claims, page.FLOW_COLORS
 NAMES = ["NGF", "IGR", "third order", "PF", "PF + non-principal"]
 IRIS_STEP = 0.1
 PRODUCTS = (0.5, 1.5, 2.2)  # hλ₀ at the start
-TABLES = ("regression", "breast_cancer", "iris_curves", "iris_steps", "iris_spectra")
+TABLES = (
+    "regression",
+    "breast_cancer",
+    "iris_curves",
+    "iris_steps",
+    "iris_spectra",
+)
 here = {name: run.load(name, "measure_flows") for name in TABLES}
-shown = {name: run.published(name, "measure_flows") or here[name] for name in TABLES}
+shown = {
+    name: run.published(name, "measure_flows") or here[name] for name in TABLES
+}
 
 # %% [markdown]
 # ## How a flow is followed
@@ -77,22 +85,40 @@ def draw_distances(axes, frame, names):
     All seeds count at every step: a flow that has ended is infinitely far.
     """
     frame = frame.fillna({"distance": np.inf})
-    for ax, (product, group) in zip(axes, frame.groupby("h lambda"), strict=True):
+    for ax, (product, group) in zip(
+        axes, frame.groupby("h lambda"), strict=True
+    ):
         for name in names:
-            one = group[(group.flow == name) & (group.step > 0)].groupby("step").distance
+            one = (
+                group[(group.flow == name) & (group.step > 0)]
+                .groupby("step")
+                .distance
+            )
             style = ":" if name == "PF, made real" else "-"
             color = colors[name.split(",")[0]]
-            low, middle, high = (one.quantile(q).replace(np.inf, np.nan) for q in (0.25, 0.5, 0.75))
+            low, middle, high = (
+                one.quantile(q).replace(np.inf, np.nan)
+                for q in (0.25, 0.5, 0.75)
+            )
             ax.semilogy(middle.index, middle, style, color=color, label=name)
-            ax.fill_between(middle.index, low, high, color=color, alpha=0.15, lw=0)
-        ax.set(title=rf"$h\lambda_0(\theta_0) = {product:g}$", xlabel="step $n$")
+            ax.fill_between(
+                middle.index, low, high, color=color, alpha=0.15, lw=0
+            )
+        ax.set(
+            title=rf"$h\lambda_0(\theta_0) = {product:g}$", xlabel="step $n$"
+        )
     axes[0].set_ylabel(r"$\|\theta_n - \theta(nh)\|$")
 
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps, at h lambda of 0.5, 1.5 and 2.2. PF and PF with the non-principal term are lowest at the first steps; in the last panel their distance grows towards that of the other flows within a few steps, and they end."}, "figure": {"caption": "MLP on random data: distance of each flow from gradient descent after $n$ steps, median and quartiles over all seeds; a flow that has ended counts as infinitely far, so that a line ends where it has ended for half of the seeds. Dotted: PF with its imaginary part dropped after every step. (PF, Figure 7.)", "name": "fig-regression"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown["regression"].frame, [*NAMES, "PF, made real"])
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=3,
+    fontsize=9.5,
+)
 plt.show()
 
 
@@ -113,7 +139,11 @@ def closest(frame, name, steps, products, others=NAMES[:3]):
 
 # %% tags=["hide-input"]
 def median_at(frame, name, product, step):
-    part = frame[(frame.flow == name) & (frame["h lambda"] == product) & (frame.step == step)]
+    part = frame[
+        (frame.flow == name)
+        & (frame["h lambda"] == product)
+        & (frame.step == step)
+    ]
     return float(part.distance.fillna(np.inf).median())
 
 
@@ -136,11 +166,14 @@ claims.record(
     data=here["regression"],
 )
 growth = {
-    product: median_at(regression, "PF", product, last) / median_at(regression, "PF", product, 1)
+    product: median_at(regression, "PF", product, last)
+    / median_at(regression, "PF", product, 1)
     for product in PRODUCTS
 }
 ended = regression[
-    (regression.flow == "PF") & (regression["h lambda"] == 2.2) & (regression.step == last)
+    (regression.flow == "PF")
+    & (regression["h lambda"] == 2.2)
+    & (regression.step == last)
 ].distance.isna()
 claims.record(
     "pf-fig7-accumulates",
@@ -153,12 +186,16 @@ claims.record(
     },
     data=here["regression"],
 )
-unstable = regression[(regression["h lambda"] == 2.2) & regression.step.between(1, 5)]
+unstable = regression[
+    (regression["h lambda"] == 2.2) & regression.step.between(1, 5)
+]
 both = unstable.pivot(index=["seed", "step"], columns="flow", values="distance")
 both = both[["PF", "PF, made real"]].dropna().groupby("seed").tail(1)
 claims.record(
     "ours-real-part-no-better",
-    holds=bool(len(both) and (both["PF, made real"] / both["PF"]).median() >= 0.8),
+    holds=bool(
+        len(both) and (both["PF, made real"] / both["PF"]).median() >= 0.8
+    ),
     measured={
         "seeds": len(both),
         "pf": both["PF"].median(),
@@ -194,7 +231,12 @@ claims.record(
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three panels of the distance between gradient descent and each flow against the number of steps on the breast cancer data, at h lambda of 0.5, 1.5 and 2.2. NGF is highest, then IGR, PF and the third-order flow, and PF with the non-principal term lowest, in every panel."}, "figure": {"caption": "MLP on the breast cancer data: as the figure above. (PF, Figures 31 and 32.)", "name": "fig-breast-cancer"}}
 fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.7), sharey=True)
 draw_distances(axes, shown["breast_cancer"].frame, NAMES)
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=3,
+    fontsize=9.5,
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -208,19 +250,33 @@ claims.record(
     measured={
         "share": share,
         "cases": cases,
-        **{name.lower(): median_at(bigger, name, 2.2, ten) for name in ("NGF", "IGR", "PF")},
+        **{
+            name.lower(): median_at(bigger, name, 2.2, ten)
+            for name in ("NGF", "IGR", "PF")
+        },
     },
     data=here["breast_cancer"],
 )
-gaps = [median_at(bigger, "IGR", p, ten) / median_at(bigger, "NGF", p, ten) for p in PRODUCTS]
-remaining = [median_at(bigger, "IGR", p, ten) / median_at(bigger, "PF", p, ten) for p in PRODUCTS]
+gaps = [
+    median_at(bigger, "IGR", p, ten) / median_at(bigger, "NGF", p, ten)
+    for p in PRODUCTS
+]
+remaining = [
+    median_at(bigger, "IGR", p, ten) / median_at(bigger, "PF", p, ten)
+    for p in PRODUCTS
+]
 claims.record(
     "pf-fig31-igr-gap",
     holds=max(gaps) < 1 and min(remaining) > 2,
-    measured={"igr_over_ngf_worst": max(gaps), "igr_over_pf_least": min(remaining)},
+    measured={
+        "igr_over_ngf_worst": max(gaps),
+        "igr_over_pf_least": min(remaining),
+    },
     data=here["breast_cancer"],
 )
-term_share, _ = closest(bigger, "PF + non-principal", first_steps, PRODUCTS, NAMES[:4])
+term_share, _ = closest(
+    bigger, "PF + non-principal", first_steps, PRODUCTS, NAMES[:4]
+)
 third_share, _ = closest(bigger, "third order", first_steps, PRODUCTS, ("PF",))
 claims.record(
     "ours-nonprincipal-on-networks",
@@ -269,13 +325,21 @@ axes[0, 1].axhline(2, color="k", lw=0.8, ls="--")
 axes[0, 1].set(ylabel=r"$h\lambda_0$")
 for name in NAMES:
     one = frame[frame.flow == name]
-    axes[1, 0].semilogy(one.step, one.distance, color=colors[name], lw=1.2, label=name)
-    axes[1, 1].plot(one.step, one.loss_of_flow - one.loss_after, color=colors[name], lw=1.2)
+    axes[1, 0].semilogy(
+        one.step, one.distance, color=colors[name], lw=1.2, label=name
+    )
+    axes[1, 1].plot(
+        one.step, one.loss_of_flow - one.loss_after, color=colors[name], lw=1.2
+    )
 axes[1, 0].set(xlabel="iteration", ylabel="distance after one step")
 axes[1, 1].axhline(0, color="k", lw=0.8)
 axes[1, 1].set_yscale("symlog", linthresh=1e-4)
-axes[1, 1].set(xlabel="iteration", ylabel=r"$E(\mathrm{flow}) - E(\mathrm{GD})$")
-fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+axes[1, 1].set(
+    xlabel="iteration", ylabel=r"$E(\mathrm{flow}) - E(\mathrm{GD})$"
+)
+fig.legend(
+    *axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4
+)
 plt.show()
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: ratio of the one-step distance of NGF, IGR and the third-order flow to that of PF against h lambda, over all seeds: NGF's is above one everywhere, the other two mostly below one from 0.9 to 2 and above it beyond. Right: sorted Hessian eigenvalues of each seed, where it is closest to the edge of stability: a few large positive ones, many near zero, few and small negative ones."}, "figure": {"caption": "Iris, all seeds. Left: how many times farther than PF a flow is from gradient descent after one step. Right: the Hessian's eigenvalues where each seed is closest to the edge of stability, sorted, in units of $2/h$; a curve that starts below one is of a seed that does not reach it. (PF, Figure 34.)", "name": "fig-iris-spectrum"}}
@@ -286,7 +350,12 @@ wide = wide.reset_index("h lambda")
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
 for name in ("NGF", "IGR", "third order"):
     left.semilogy(
-        wide["h lambda"], wide[name] / wide["PF"], "o", ms=3, color=colors[name], label=name
+        wide["h lambda"],
+        wide[name] / wide["PF"],
+        "o",
+        ms=3,
+        color=colors[name],
+        label=name,
     )
 left.axhline(1, color="k", lw=0.8)
 left.set(xlabel=r"$h\lambda_0$", ylabel="distance, in units of PF's")
@@ -304,19 +373,25 @@ def reaches(tables):
     """For each seed how far it gets, when, and how many iterates there are to judge."""
     top, observed = tables["iris_curves"].frame, tables["iris_steps"].frame
     observed = observed[observed.flow == "PF"]
-    first = {z: top[top["h lambda"] > z].groupby("seed").step.min() for z in (1.5, 2)}
+    first = {
+        z: top[top["h lambda"] > z].groupby("seed").step.min() for z in (1.5, 2)
+    }
     rising = observed[observed.loss_after > observed.loss_before]
     table = pd.DataFrame(
         {
             "largest hλ₀": top.groupby("seed")["h lambda"].max().round(2),
             "first above 1.5": first[1.5],
             "first above 2": first[2],
-            "observed above 1.5": observed[observed["h lambda"] > 1.5].groupby("seed").size(),
+            "observed above 1.5": observed[observed["h lambda"] > 1.5]
+            .groupby("seed")
+            .size(),
             "observed rises": rising.groupby("seed").size(),
         }
     )
     counts = table.columns[3:]
-    return table.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(table.columns[1:], "Int64"))
+    return table.fillna(dict.fromkeys(counts, 0)).astype(
+        dict.fromkeys(table.columns[1:], "Int64")
+    )
 
 
 # %% tags=["hide-input"]
@@ -327,11 +402,16 @@ reaches(shown).astype(object).fillna("never")
 iris_steps, iris_spectra = here["iris_steps"].frame, here["iris_spectra"].frame
 reached = reaches(here)
 at_edge = reached["first above 2"].dropna()
-wide = iris_steps.pivot(index=["seed", "step", "h lambda"], columns="flow", values="distance")
+wide = iris_steps.pivot(
+    index=["seed", "step", "h lambda"], columns="flow", values="distance"
+)
 wide = wide.reset_index("h lambda")
 edge = wide[wide["h lambda"] > 1.5]
 others = edge[["NGF", "IGR"]].min(axis=1)
-best, exists = float((edge["PF"] < others).mean()), float(edge["PF"].notna().mean())
+best, exists = (
+    float((edge["PF"] < others).mean()),
+    float(edge["PF"].notna().mean()),
+)
 claims.record(
     "pf-fig10-everywhere",
     holds=best >= 0.9,
@@ -364,14 +444,21 @@ claims.record(
 columns = ["IGR", "NGF", "third order", "PF", "PF + non-principal"]
 term = float((edge["PF + non-principal"] <= edge[columns].min(axis=1)).mean())
 claims.record(
-    "ours-iris-nonprincipal", holds=term >= 0.75, measured={"share": term}, data=here["iris_steps"]
+    "ours-iris-nonprincipal",
+    holds=term >= 0.75,
+    measured={"share": term},
+    data=here["iris_steps"],
 )
 rises = iris_steps[iris_steps.loss_after > iris_steps.loss_before]
 rises = rises.assign(foreseen=rises.loss_of_flow > rises.loss_before)
-followed = rises[rises.distance.notna()].groupby("flow").foreseen.mean().reindex(NAMES)
+followed = (
+    rises[rises.distance.notna()].groupby("flow").foreseen.mean().reindex(NAMES)
+)
 claims.record(
     "pf-fig10-loss",
-    holds=bool(followed["NGF"] == followed["IGR"] == 0 and followed["PF"] >= 0.75),
+    holds=bool(
+        followed["NGF"] == followed["IGR"] == 0 and followed["PF"] >= 0.75
+    ),
     measured={
         "rises": len(rises) // len(NAMES),
         "ngf": followed["NGF"],
@@ -382,7 +469,8 @@ claims.record(
     data=here["iris_steps"],
 )
 visible = iris_spectra[
-    iris_spectra.eigenvalue.abs() > 1e-3 * iris_spectra.groupby("seed").eigenvalue.transform("max")
+    iris_spectra.eigenvalue.abs()
+    > 1e-3 * iris_spectra.groupby("seed").eigenvalue.transform("max")
 ]
 positive = float((visible.eigenvalue > 0).mean())
 weight = float(

@@ -28,7 +28,6 @@ import pandas as pd
 from ddbook import page
 from ddbook.sweeps import figures, pairs, pictures, sweep
 from ddbook.sweeps.arms import ADAM, ALTERNATING, CANCELLED, RK4, SIMULTANEOUS
-
 from ddlib import regularizers as reg
 from ddlib.games import Players
 
@@ -123,8 +122,14 @@ pd.DataFrame(
 # %% tags=["hide-input"]
 PLAIN = {"simultaneous": SIMULTANEOUS, "alternating": ALTERNATING}
 NUDGED = {
-    "simultaneous": (SIMULTANEOUS._replace(nudge=1), SIMULTANEOUS._replace(nudge=-1)),
-    "alternating": (ALTERNATING._replace(nudge=1), ALTERNATING._replace(nudge=-1)),
+    "simultaneous": (
+        SIMULTANEOUS._replace(nudge=1),
+        SIMULTANEOUS._replace(nudge=-1),
+    ),
+    "alternating": (
+        ALTERNATING._replace(nudge=1),
+        ALTERNATING._replace(nudge=-1),
+    ),
 }
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the Fréchet distance at the end of runs nudged down against that of the same runs nudged up. Right: the median over runs of how far the two have parted, against the step, beside how far two seeds have parted."}, "figure": {"caption": "What a rounding does, at one rate for both players. Left: distance at the end of a run from a start nudged up, and of the same run from one nudged down; grey: no difference. Right: how far the two have parted, as the absolute logarithm of the ratio of their distances, median over runs; dashed: the same of two seeds.", "name": "fig-rounding"}}
@@ -134,10 +139,17 @@ plt.show()
 # %% tags=["hide-input", "remove-output"]
 if sweep.has(here, *(arm for two in NUDGED.values() for arm in two)):
     found = {
-        "rounding": pd.concat([pairs.apart(here, *two) for two in NUDGED.values()]),
-        "seeds": pd.concat([pairs.seeds_apart(here, up) for up, _ in NUDGED.values()]),
+        "rounding": pd.concat(
+            [pairs.apart(here, *two) for two in NUDGED.values()]
+        ),
+        "seeds": pd.concat(
+            [pairs.seeds_apart(here, up) for up, _ in NUDGED.values()]
+        ),
     }
-    ends = {k: t.loc[t["step"] == t["step"].max(), "apart"] for k, t in found.items()}
+    ends = {
+        k: t.loc[t["step"] == t["step"].max(), "apart"]
+        for k, t in found.items()
+    }
     claims.record(
         "ours-rounding",
         holds=bool(ends["rounding"].median() >= ends["seeds"].median() / 2),
@@ -192,9 +204,9 @@ if sweep.has(here, ALTERNATING, SIMULTANEOUS):
 
 # %% tags=["hide-input"]
 ends = sweep.outcomes(shown, [SIMULTANEOUS, ALTERNATING, RK4, CANCELLED, ADAM])
-ends.style.format("{:.3g}", subset=["began", "ended"]).hide(axis="index").set_table_attributes(
-    'class="dataframe"'
-)
+ends.style.format("{:.3g}", subset=["began", "ended"]).hide(
+    axis="index"
+).set_table_attributes('class="dataframe"')
 
 # %% [markdown]
 # (Runge–Kutta 4 ran at one rate for both players only; [cancelling](cancelling_drift.py) is a later
@@ -213,7 +225,10 @@ AT_PAPERS = {
 }
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Four grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous and alternating updates over this sweep's rates and over the paper's."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates: of this sweep, and the paper's.", "name": "fig-gan-map"}}
-figures.maps(shown, {**PLAIN, **{f"{label}, paper's": arm for label, arm in AT_PAPERS.items()}})
+figures.maps(
+    shown,
+    {**PLAIN, **{f"{label}, paper's": arm for label, arm in AT_PAPERS.items()}},
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -264,12 +279,20 @@ plt.show()
 # %% tags=["hide-input", "remove-output"]
 if sweep.has(here, RK4, *PLAIN.values()):
     against = {
-        label: pairs.judge(sweep.level(here), RK4, arm, share=0.25) for label, arm in PLAIN.items()
+        label: pairs.judge(sweep.level(here), RK4, arm, share=0.25)
+        for label, arm in PLAIN.items()
     }
     claims.record(
         "dd-fig5-rk4",
-        holds=all(found["best_better"] and found["chance"] < 0.05 for found in against.values()),
-        measured={f"{m}_{k}": v for m, found in against.items() for k, v in found.items()},
+        holds=all(
+            found["best_better"] and found["chance"] < 0.05
+            for found in against.values()
+        ),
+        measured={
+            f"{m}_{k}": v
+            for m, found in against.items()
+            for k, v in found.items()
+        },
         data=data,
     )
 
@@ -313,7 +336,8 @@ others = [NON_SATURATING[label] for label in ("alternating", "simultaneous")]
 if sweep.has(here, others[0], *two):
     zero_sum, other = pairs.judge(here, *two), pairs.judge(here, *others)
     ratios = [
-        pairs.median_ratio(pairs.paired(here, *arms, "frechet_distance")) for arms in (others, two)
+        pairs.median_ratio(pairs.paired(here, *arms, "frechet_distance"))
+        for arms in (others, two)
     ]
 
     def gap(found):
@@ -321,7 +345,9 @@ if sweep.has(here, others[0], *two):
 
     claims.record(
         "dd-fig10-little-change",
-        holds=bool(gap(other) < gap(zero_sum) / 2 and gap(other) < np.log(1.15)),
+        holds=bool(
+            gap(other) < gap(zero_sum) / 2 and gap(other) < np.log(1.15)
+        ),
         measured={
             **other,
             "gap": gap(other),

@@ -33,7 +33,6 @@ from ddbook.sweeps.arms import (
     SIMULTANEOUS,
     color_of,
 )
-
 from ddlib import regularizers as reg
 from ddlib.games import Players
 
@@ -41,7 +40,11 @@ run = page.open("gan_variants", profile, parameters)
 claims = run.claims
 here, shown = sweep.open(run, [SIMULTANEOUS])
 data = here.tables[0]
-MAIN = {"simultaneous": SIMULTANEOUS, "alternating": ALTERNATING, "cancelled": CANCELLED}
+MAIN = {
+    "simultaneous": SIMULTANEOUS,
+    "alternating": ALTERNATING,
+    "cancelled": CANCELLED,
+}
 SQUARES = {
     "simultaneous": SIMULTANEOUS._replace(loss="least squares"),
     "alternating": ALTERNATING._replace(loss="least squares"),
@@ -119,7 +122,9 @@ pd.DataFrame(table).T
 # updates affect training for better or for worse, depending on the rates.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance for alternating updates with one update each, two of the discriminator, and two of the generator."}, "figure": {"caption": "Alternating updates with (m, k) updates a turn; a turn moves each player as far as one update would. The best quarter of the runs, at the rates that all have.", "name": "fig-multiple-updates"}}
-figures.figure(sweep.common(shown, TURNS.values()), TURNS, share=0.25, colors=SHADES)
+figures.figure(
+    sweep.common(shown, TURNS.values()), TURNS, share=0.25, colors=SHADES
+)
 plt.show()
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run with one update each, with two of the discriminator, and with two of the generator."}, "figure": {"caption": "Samples of the best of those runs, by Fréchet distance at the end.", "name": "fig-multiple-updates-samples"}}
@@ -141,14 +146,23 @@ if sweep.has(here, *TURNS.values()) and here.runs["seed"].nunique() > 1:
         player: pairs.paired(here, TURNS[turn], ALTERNATING, "frechet_distance")
         for player, turn in (("phi", "(2, 1)"), ("theta", "(1, 2)"))
     }
-    found = {player: pairs.tally(both) | pairs.by_rates(both) for player, both in against.items()}
+    found = {
+        player: pairs.tally(both) | pairs.by_rates(both)
+        for player, both in against.items()
+    }
     claims.record(
         "dd-multiple-updates",
         holds=any(
-            f["better_rates"] > 0 and f["worse_rates"] > 0 and f["rates_chance"] < 0.025
+            f["better_rates"] > 0
+            and f["worse_rates"] > 0
+            and f["rates_chance"] < 0.025
             for f in found.values()
         ),
-        measured={f"{player}_{k}": v for player, f in found.items() for k, v in f.items()},
+        measured={
+            f"{player}_{k}": v
+            for player, f in found.items()
+            for k, v in f.items()
+        },
         data=data,
     )
 
@@ -189,14 +203,21 @@ plt.show()
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Box plots of the range over seeds of the logarithm of the Fréchet distance for each method."}, "figure": {"caption": "How much the seed decides: range over seeds of $\\log_{10}$ of the Fréchet distance at the end, a value for each pair of rates.", "name": "fig-seeds"}}
 names = sweep.available(
-    shown, {**MAIN, "alternating, discr. cancelled": DISCRIMINATOR_AFTER, "Adam": ADAM}
+    shown,
+    {
+        **MAIN,
+        "alternating, discr. cancelled": DISCRIMINATOR_AFTER,
+        "Adam": ADAM,
+    },
 )
 fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(names)))
 drawn = ax.boxplot(
     [sweep.seed_ranges(shown, arm) for arm in names.values()],
     orientation="horizontal", whis=(0, 100), widths=0.6, patch_artist=True,
 )  # fmt: skip
-for patch, median, arm in zip(drawn["boxes"], drawn["medians"], names.values(), strict=True):
+for patch, median, arm in zip(
+    drawn["boxes"], drawn["medians"], names.values(), strict=True
+):
     patch.set(facecolor=color_of(arm), alpha=0.35, edgecolor=color_of(arm))
     median.set(color=color_of(arm), linewidth=2)
 ax.set_yticks(range(1, len(names) + 1), list(names))
@@ -207,8 +228,12 @@ plt.show()
 
 # %% tags=["hide-input", "remove-output"]
 if sweep.has(here, SIMULTANEOUS, CANCELLED) and here.runs["seed"].nunique() > 2:
-    plain, cancelled = (sweep.seed_ranges(here, arm) for arm in (SIMULTANEOUS, CANCELLED))
-    plain, cancelled = plain.align(cancelled, join="inner")  # pairs of rates without divergence
+    plain, cancelled = (
+        sweep.seed_ranges(here, arm) for arm in (SIMULTANEOUS, CANCELLED)
+    )
+    plain, cancelled = plain.align(
+        cancelled, join="inner"
+    )  # pairs of rates without divergence
     chance = pairs.sign_test(cancelled - plain)
     claims.record(
         "dd-seed-variance",

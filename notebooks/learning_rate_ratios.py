@@ -30,7 +30,6 @@ import pandas as pd
 from ddbook import page
 from ddbook.sweeps import figures, pairs, sweep
 from ddbook.sweeps.arms import ALTERNATING, SIMULTANEOUS, color_of
-
 from ddlib import regularizers as reg
 from ddlib.games import Players
 
@@ -87,7 +86,12 @@ for (method, clocks), values in lines.items():
     ax.plot(ratio, values, style, color=color, label=f"{method}, {clocks}")
 ax.axvline(0.5, color="k", lw=0.8)
 ax.axhline(0, color="k", lw=0.8)
-ax.set(xscale="log", ylim=(-6, 2.4), xlabel="ratio α/λ", ylabel="coefficient / (αh/4)")
+ax.set(
+    xscale="log",
+    ylim=(-6, 2.4),
+    xlabel="ratio α/λ",
+    ylabel="coefficient / (αh/4)",
+)
 ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
 ax.minorticks_off()
 ax.legend(fontsize=9, loc="lower right")
@@ -114,9 +118,15 @@ def contrast(arm, fixed, **options):
     return sweep.contrast(arm.of(here.runs), fixed, **options)
 
 
-gains = {m: {k: contrast(arm, v) for k, v in FIXED.items()} for m, arm in PLAIN.items()}
+gains = {
+    m: {k: contrast(arm, v) for k, v in FIXED.items()}
+    for m, arm in PLAIN.items()
+}
 if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
-    chance = {m: {k: pairs.sign_test(gain) for k, gain in g.items()} for m, g in gains.items()}
+    chance = {
+        m: {k: pairs.sign_test(gain) for k, gain in g.items()}
+        for m, g in gains.items()
+    }
 
     def measured(method):
         found = {}
@@ -140,7 +150,9 @@ if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
         measured=measured("alternating") | later,
         data=data,
     )
-    more = pd.concat([gains["alternating"][k] - gains["simultaneous"][k] for k in FIXED])
+    more = pd.concat(
+        [gains["alternating"][k] - gains["simultaneous"][k] for k in FIXED]
+    )
     claims.record(
         "dd-fig6-simultaneous",
         holds=pairs.sign_test(more) < 0.05
@@ -218,7 +230,10 @@ if min(map(len, own.values())) > 1:
             "chance": pairs.sign_test(more),
             **{f"better_{m}": int((gain > 0).sum()) for m, gain in own.items()},
             **{f"chance_{m}": p for m, p in chances.items()},
-            **{f"median_log10_gain_{m}": float(gain.median()) for m, gain in own.items()},
+            **{
+                f"median_log10_gain_{m}": float(gain.median())
+                for m, gain in own.items()
+            },
         },
         data=data,
     )

@@ -28,8 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ddbook import page
-from jax.flatten_util import ravel_pytree
-
 from ddlib import descent
 from ddlib.curvature import hessian
 from ddlib.flows import (
@@ -40,6 +38,7 @@ from ddlib.flows import (
     spectral_field,
 )
 from ddlib.nets import cross_entropy, functional, mean_squared_error, mlp
+from jax.flatten_util import ravel_pytree
 
 jax.config.update("jax_enable_x64", True)
 run = page.open("measure_flows", profile, parameters)
@@ -105,7 +104,9 @@ def follow(name, loss, h, params, batch, num_steps):
     """The path of a flow from real parameters; complex for the principal flows."""
     if name in REAL:
         coefficients, on = REAL[name]
-        return follow_real(loss, jnp.array(coefficients), on, h, params, batch, num_steps)
+        return follow_real(
+            loss, jnp.array(coefficients), on, h, params, batch, num_steps
+        )
     return follow_principal(loss, PRINCIPAL[name], h, params, batch, num_steps)
 
 
@@ -163,7 +164,12 @@ def compare(loss, params, batch, product, make_real):
         made_real = jax.tree.map(lambda *x: jnp.stack(x), *made_real)
         found["PF, made real"] = np.asarray(distances(made_real, steps))
     return [
-        {"flow": flow, "step": n, "distance": d if np.isfinite(d) else np.nan, "along": float(z)}
+        {
+            "flow": flow,
+            "step": n,
+            "distance": d if np.isfinite(d) else np.nan,
+            "along": float(z),
+        }
         for flow, per_step in found.items()
         for n, (d, z) in enumerate(zip(per_step, sharp, strict=True))
     ]
@@ -176,7 +182,9 @@ def compare_all(loss, start, label, make_real=False):
         params, batch = start(seed)
         for product in PRODUCTS:
             found = compare(loss, params, batch, product, make_real)
-            rows += [{"seed": seed, "h lambda": product, **row} for row in found]
+            rows += [
+                {"seed": seed, "h lambda": product, **row} for row in found
+            ]
             run.progress(len(rows) // len(found), total, label)
     return pd.DataFrame(rows)
 
@@ -285,7 +293,9 @@ def one_step(path, t, losses, sharp):
                 "distance": gap if np.isfinite(gap) else np.nan,
                 "loss_before": losses[t],
                 "loss_after": losses[t + 1],
-                "loss_of_flow": float(loss_of(real)) if np.isfinite(gap) else np.nan,
+                "loss_of_flow": float(loss_of(real))
+                if np.isfinite(gap)
+                else np.nan,
             }
         )
     return rows
@@ -294,7 +304,9 @@ def one_step(path, t, losses, sharp):
 @jax.jit
 def spectrum(params):
     flat, unravel = ravel_pytree(params)
-    return jnp.linalg.eigvalsh(hessian(lambda v: iris_loss(unravel(v), iris), flat))[::-1]
+    return jnp.linalg.eigvalsh(
+        hessian(lambda v: iris_loss(unravel(v), iris), flat)
+    )[::-1]
 
 
 curves, rows, spectra = [], [], []
@@ -306,12 +318,15 @@ for seed in range(s.num_seeds):
         for t, (v, z) in enumerate(zip(losses, sharp, strict=True))
     ]
     for t in observed(losses):
-        rows += [{"seed": seed, **row} for row in one_step(path, t, losses, sharp)]
+        rows += [
+            {"seed": seed, **row} for row in one_step(path, t, losses, sharp)
+        ]
     middle = s.training_steps // 2
     t = middle + int(np.argmin(np.abs(sharp[middle:] - 2)))
     values = np.asarray(spectrum(jax.tree.map(lambda x, t=t: x[t], path)))
     spectra += [
-        {"seed": seed, "step": t, "index": i, "eigenvalue": v} for i, v in enumerate(values)
+        {"seed": seed, "step": t, "index": i, "eigenvalue": v}
+        for i, v in enumerate(values)
     ]
     run.progress(seed + 1, s.num_seeds, "Iris")
 for name, found in (("curves", curves), ("steps", rows), ("spectra", spectra)):

@@ -31,8 +31,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ddbook import page
-from jax.flatten_util import ravel_pytree
-
 from ddlib import descent
 from ddlib.curvature import hessian, hvp, krylov
 from ddlib.flows import (
@@ -44,6 +42,7 @@ from ddlib.flows import (
     spectral_field,
 )
 from ddlib.nets import count, cross_entropy, functional, mlp, resnet18, vgg11
+from jax.flatten_util import ravel_pytree
 
 jax.config.update("jax_enable_x64", True)
 run = page.open("measure_flows_at_scale", profile, parameters)
@@ -134,11 +133,17 @@ for kind, labels, num_steps in (
 ):
     params = trained(labels, num_steps)
     values, vectors, parts = decomposed(params, labels)
-    weighed = [np.asarray(principal_alpha(t / float(values[-1]) * values) * parts) for t in TARGETS]
+    weighed = [
+        np.asarray(principal_alpha(t / float(values[-1]) * values) * parts)
+        for t in TARGETS
+    ]
     eigenvectors = np.asarray(vectors)
     stacked = np.stack([part for w in weighed for part in (w.real, w.imag)], 1)
     both = eigenvectors @ stacked
-    exact = {t: both[:, 2 * i] + 1j * both[:, 2 * i + 1] for i, t in enumerate(TARGETS)}
+    exact = {
+        t: both[:, 2 * i] + 1j * both[:, 2 * i + 1]
+        for i, t in enumerate(TARGETS)
+    }
     for dtype in (jnp.float64, jnp.float32):
         cast = jax.tree.map(lambda p, d=dtype: p.astype(d), params)
         basis, matrix, norm = map(np.asarray, compressed(cast, labels))
@@ -146,7 +151,9 @@ for kind, labels, num_steps in (
             h, found = target / float(values[-1]), {}
             for k, field in fields(basis, matrix, float(norm), h):
                 found[k] = field
-                change = np.linalg.norm(field - found.get(k - 2, 0)) / np.linalg.norm(field)
+                change = np.linalg.norm(
+                    field - found.get(k - 2, 0)
+                ) / np.linalg.norm(field)
                 rows.append(
                     {
                         "data": kind,
@@ -218,7 +225,9 @@ def cost_row(name, model, x):
 key, rows = jax.random.key(0), []
 total = len(s.mlp_widths) + 2 * len(s.image_widths)
 for width in s.mlp_widths:
-    rows.append(cost_row("MLP", mlp(small.shape[1], [width, width], 10, key=key), small))
+    rows.append(
+        cost_row("MLP", mlp(small.shape[1], [width, width], 10, key=key), small)
+    )
     run.progress(len(rows), total, "cost")
 for width in s.image_widths:
     rows.append(cost_row("VGG-11", vgg11(width=width, key=key), pixels))
@@ -230,10 +239,16 @@ for width in s.mlp_widths:
         break
     flat, unravel = ravel_pytree(params)
     loss = cross_entropy(apply, small, images.labels)
-    dense = jax.jit(lambda v, u=unravel, f=loss: jnp.linalg.eigh(hessian(lambda w: f(u(w)), v)))
+    dense = jax.jit(
+        lambda v, u=unravel, f=loss: jnp.linalg.eigh(
+            hessian(lambda w: f(u(w)), v)
+        )
+    )
     jax.block_until_ready(dense(flat))
     took = seconds(lambda d=dense, v=flat: d(v), most=3, limit=float("inf"))
-    rows.append({"network": "dense", "parameters": count(params), "field": took})
+    rows.append(
+        {"network": "dense", "parameters": count(params), "field": took}
+    )
 _ = run.save("costs", pd.DataFrame(rows), data=images)
 
 # %% [markdown]
@@ -247,9 +262,15 @@ _ = run.save("costs", pd.DataFrame(rows), data=images)
 # %% tags=["hide-input"]
 mnist = run.data(s.dataset, subset=s.num_examples)
 inputs = jnp.asarray(mnist.images.reshape(len(mnist.labels), -1), jnp.float64)
-loss = cross_entropy(network(inputs.shape[1], [32, 32], 10)[1], inputs, mnist.labels)
+loss = cross_entropy(
+    network(inputs.shape[1], [32, 32], 10)[1], inputs, mnist.labels
+)
 # −Σ c_p h^p H^p g, and whether the non-principal term −(h²/12) ∇³E[g, g] is added
-REAL = {"NGF": ((1, 0, 0), 0), "IGR": ((1, 1 / 2, 0), 0), "third order": ((1, 1 / 2, 1 / 3), 1)}
+REAL = {
+    "NGF": ((1, 0, 0), 0),
+    "IGR": ((1, 1 / 2, 0), 0),
+    "third order": ((1, 1 / 2, 1 / 3), 1),
+}
 PRINCIPAL = {"PF": 0.0, "PF + non-principal": 1.0}
 PHASES = {"stable": 0.8, "complex, stable": 1.5, "unstable": 2.2}
 
@@ -298,9 +319,16 @@ def predict(begin, product):
         h * float(sharpness(jax.tree.map(lambda x, n=n: x[n], steps)))
         for n in range(s.num_steps + 1)
     ]
-    paths = {name: follow_real(jnp.array(c), on, h, begin) for name, (c, on) in REAL.items()}
-    paths |= {name: follow_principal(on, h, begin) for name, on in PRINCIPAL.items()}
-    gaps = {name: np.asarray(distances(path, steps)) for name, path in paths.items()}
+    paths = {
+        name: follow_real(jnp.array(c), on, h, begin)
+        for name, (c, on) in REAL.items()
+    }
+    paths |= {
+        name: follow_principal(on, h, begin) for name, on in PRINCIPAL.items()
+    }
+    gaps = {
+        name: np.asarray(distances(path, steps)) for name, path in paths.items()
+    }
     return [
         {
             "h": h,
@@ -320,8 +348,13 @@ for seed in range(s.num_seeds):
     first, _ = network(inputs.shape[1], [32, 32], 10, seed)
     begin = jax.tree.map(lambda x: x[-1], descend(0.1, first, 50))
     for phase, product in PHASES.items():
-        rows += [{"seed": seed, "phase": phase, **row} for row in predict(begin, product)]
-        run.progress(len(rows), s.num_seeds * 15 * s.num_steps, f"MNIST, {phase}")
+        rows += [
+            {"seed": seed, "phase": phase, **row}
+            for row in predict(begin, product)
+        ]
+        run.progress(
+            len(rows), s.num_seeds * 15 * s.num_steps, f"MNIST, {phase}"
+        )
 _ = run.save("prediction", pd.DataFrame(rows), data=mnist)
 
 # %% tags=["remove-input"]

@@ -96,14 +96,19 @@ def style_of(name):
 def band(ax, name, column, against, *, regularised, rate=0.1, **style):
     """Median over seeds, and their range, where there is such a run."""
     one = mixture.select(
-        (published["curves"] or here["curves"]).frame, name, regularised, rate=rate
+        (published["curves"] or here["curves"]).frame,
+        name,
+        regularised,
+        rate=rate,
     )
     grouped = one[one.step > 0].groupby(against)[column]
     style = {**style_of(name), "label": name, **style}
     if not one.empty:
         ax.plot(grouped.median(), **style)
         low, high = grouped.min(), grouped.max()
-        ax.fill_between(low.index, low, high, color=style["color"], alpha=0.13, lw=0)
+        ax.fill_between(
+            low.index, low, high, color=style["color"], alpha=0.13, lw=0
+        )
 
 
 # %% [markdown]
@@ -113,16 +118,30 @@ def band(ax, name, column, against, *, regularised, rate=0.1, **style):
 table = published["samples"] or here["samples"]
 picked = table.frame
 modes = np.stack(np.meshgrid(*[[-1.5, -0.5, 0.5, 1.5]] * 2)).reshape(2, -1)
-columns = [m for m in ("Euler", "alternating", "Heun", "RK4") if m in set(picked.method)]
+columns = [
+    m
+    for m in ("Euler", "alternating", "Heun", "RK4")
+    if m in set(picked.method)
+]
 fig, axes = plt.subplots(
     2, len(columns), figsize=(7.4, 4.1), sharex=True, sharey=True, squeeze=False
 )
 for row, regularised in zip(axes, (False, True), strict=True):
     for ax, name in zip(row, columns, strict=True):
-        one = picked[(picked.method == name) & (picked.regularised == regularised)]
+        one = picked[
+            (picked.method == name) & (picked.regularised == regularised)
+        ]
         ax.plot(*modes, "o", ms=6, mfc="none", mec="#b0b0b0", mew=0.8)
-        ax.plot(one.x, one.y, ".", ms=2.2, color=style_of(name)["color"], alpha=0.6)
-        ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal", xticks=[], yticks=[])
+        ax.plot(
+            one.x, one.y, ".", ms=2.2, color=style_of(name)["color"], alpha=0.6
+        )
+        ax.set(
+            xlim=(-2.2, 2.2),
+            ylim=(-2.2, 2.2),
+            aspect="equal",
+            xticks=[],
+            yticks=[],
+        )
         ax.grid(False)
     row[0].set_ylabel("regularised" if regularised else "plain")
 for ax, name in zip(axes[0], columns, strict=True):
@@ -153,7 +172,8 @@ if profile != "quick":
     num_seeds = at_end.seed.nunique()
     claims.record(
         "odegan-mog-rk4-covers",
-        holds=(at_end.modes == 16).sum() >= 0.8 * num_seeds and at_end.step.max() >= 30_000,
+        holds=(at_end.modes == 16).sum() >= 0.8 * num_seeds
+        and at_end.step.max() >= 30_000,
         measured={
             "seeds_with_all": (at_end.modes == 16).sum(),
             "fewest": at_end.modes.min(),
@@ -170,12 +190,16 @@ if profile != "quick":
         both[f"{m}_regularised"] = middle("energy", m, True, steps=cut)
     claims.record(
         "odegan-mog-regulariser",
-        holds=all(both[m] > both[f"{m}_regularised"] for m in ("Euler", "Heun", "RK4")),
+        holds=all(
+            both[m] > both[f"{m}_regularised"] for m in ("Euler", "Heun", "RK4")
+        ),
         measured=both,
         data="none",
     )
     shared = length("RK4")
-    without = {m: middle("energy", m, steps=shared) for m in ("Euler", "Heun", "RK4")}
+    without = {
+        m: middle("energy", m, steps=shared) for m in ("Euler", "Heun", "RK4")
+    }
     claims.record(
         "odegan-mog-order",
         holds=without["Euler"] > without["Heun"] > without["RK4"],
@@ -189,14 +213,26 @@ if profile != "quick":
         measured=ends,
         data="none",
     )
-    claims.record("ours-mog-ab2", holds=ends["AB2"] > ends["Euler"], measured=ends, data="none")
+    claims.record(
+        "ours-mog-ab2",
+        holds=ends["AB2"] > ends["Euler"],
+        measured=ends,
+        data="none",
+    )
     shared = length("released RK4")
-    like = {m: middle("energy", m, steps=shared) for m in ("Euler", "RK4", "released RK4")}
-    gap = {m: abs(np.log(like["released RK4"] / like[m])) for m in ("Euler", "RK4")}
+    like = {
+        m: middle("energy", m, steps=shared)
+        for m in ("Euler", "RK4", "released RK4")
+    }
+    gap = {
+        m: abs(np.log(like["released RK4"] / like[m])) for m in ("Euler", "RK4")
+    }
     claims.record(
         "ours-mog-released-like-euler",
         holds=gap["Euler"] < gap["RK4"],
-        measured={name.replace(" ", "_"): value for name, value in like.items()},
+        measured={
+            name.replace(" ", "_"): value for name, value in like.items()
+        },
         data="none",
     )
 
@@ -236,7 +272,10 @@ if profile != "quick":
 table = published["spectra"] or here["spectra"]
 spectrum = table.frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharex=True, sharey=True)
-grid = np.linspace(-3.2, 0.8, 300)[None] + 1j * np.linspace(-0.1, 3.2, 300)[:, None]
+grid = (
+    np.linspace(-3.2, 0.8, 300)[None]
+    + 1j * np.linspace(-0.1, 3.2, 300)[:, None]
+)
 polynomials = {
     "Euler": 1 + grid,
     "Heun": 1 + grid + grid**2 / 2,
@@ -253,18 +292,33 @@ for ax, regularised in zip(axes, (False, True), strict=True):
             linewidths=1.5,
         )
     for name, marker in (("Euler", "o"), ("RK4", "^")):
-        one = spectrum[(spectrum.method == name) & (spectrum.regularised == regularised)]
+        one = spectrum[
+            (spectrum.method == name) & (spectrum.regularised == regularised)
+        ]
         ax.plot(
             0.1 * one.real, 0.1 * one.imaginary, marker, ms=3, color=style_of(name)["color"],
             mec="k", mew=0.3, ls="none", label=f"in a run of {name}",
         )  # fmt: skip
     ax.axvline(0, color="k", lw=0.7)
-    ax.set(xlabel=r"Re $h\lambda$", xlim=(-3.2, 0.8), ylim=(-0.1, 3.2), aspect="equal")
+    ax.set(
+        xlabel=r"Re $h\lambda$",
+        xlim=(-3.2, 0.8),
+        ylim=(-0.1, 3.2),
+        aspect="equal",
+    )
     ax.set_title("regularised" if regularised else "plain")
-for name, (x, y) in {"Euler": (-1.0, 1.06), "Heun": (-1.0, 1.8), "RK4": (-1.0, 2.65)}.items():
-    axes[0].text(x, y, name, color=style_of(name)["color"], ha="center", fontsize=9.5)
+for name, (x, y) in {
+    "Euler": (-1.0, 1.06),
+    "Heun": (-1.0, 1.8),
+    "RK4": (-1.0, 2.65),
+}.items():
+    axes[0].text(
+        x, y, name, color=style_of(name)["color"], ha="center", fontsize=9.5
+    )
 axes[0].set_ylabel(r"Im $h\lambda$")
-axes[1].legend(loc="upper left", fontsize=9, title=table.label, title_fontsize=9)
+axes[1].legend(
+    loc="upper left", fontsize=9, title=table.label, title_fontsize=9
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -273,18 +327,25 @@ if profile != "quick":
     z = 0.1 * (spectra.frame.real + 1j * spectra.frame.imaginary)
     rk4 = abs(1 + z + z**2 / 2 + z**3 / 6 + z**4 / 24)
     judged = spectra.frame.assign(
-        euler=abs(1 + z) > 1, rk4=rk4 > 1, size=lambda d: np.hypot(d.real, d.imaginary)
+        euler=abs(1 + z) > 1,
+        rk4=rk4 > 1,
+        size=lambda d: np.hypot(d.real, d.imaginary),
     )
     # damped beyond doubt: ten times the accuracy with which eigenvalues are found
     damped = judged[judged.real < -10 * judged.accuracy * judged["size"]]
-    lost = damped.groupby(["regularised", "method", "step", "seed"])[["euler", "rk4"]].any()
+    lost = damped.groupby(["regularised", "method", "step", "seed"])[
+        ["euler", "rk4"]
+    ].any()
     given = spectra.provenance.parameters
-    states = 2 * len(given["spectra_at"]) * len(given["seeds"][:3])  # all that were asked for
+    states = (
+        2 * len(given["spectra_at"]) * len(given["seeds"][:3])
+    )  # all that were asked for
     plain = judged[~judged.regularised]
     regular = judged[judged.regularised]
     claims.record(
         "ours-mog-eigenvalues",
-        holds=lost.euler[False].sum() >= 0.75 * states and not lost.rk4[False].any(),
+        holds=lost.euler[False].sum() >= 0.75 * states
+        and not lost.rk4[False].any(),
         measured={
             "euler": int(lost.euler[False].sum()),
             "rk4": int(lost.rk4[False].sum()),
@@ -312,27 +373,47 @@ if profile != "quick":
 
 # %% tags=["hide-input", "figure"]
 table = published["curves"] or here["curves"]
-ends = table.frame[table.frame.step == table.frame.groupby("run").step.transform("max")]
+ends = table.frame[
+    table.frame.step == table.frame.groupby("run").step.transform("max")
+]
 ends = ends[(ends.loss == mixture.MAIN) & (ends.rate > 0.1)]
 first = ends.groupby(["method", "regularised", "rate"]).run.transform("min")
 broken = ends[ends.run == first].pivot_table(
-    index="method", columns=["regularised", "rate"], values="failed", aggfunc="sum"
+    index="method",
+    columns=["regularised", "rate"],
+    values="failed",
+    aggfunc="sum",
 )
-print(f"Seeds that have failed, of {table.frame.seed.nunique()} ({table.label})")
-order_of = [name for name, _ in mixture.METHODS.values() if name in broken.index]
-broken.loc[order_of].astype(int).rename(columns={False: "plain", True: "regularised"}, level=0)
+print(
+    f"Seeds that have failed, of {table.frame.seed.nunique()} ({table.label})"
+)
+order_of = [
+    name for name, _ in mixture.METHODS.values() if name in broken.index
+]
+broken.loc[order_of].astype(int).rename(
+    columns={False: "plain", True: "regularised"}, level=0
+)
 
 # %% tags=["hide-input", "remove-output"]
 if profile != "quick":
     f = here["curves"].frame
     last = f[f.step == f.groupby("run").step.transform("max")]
-    lost = last[last.rate == 0.4].groupby(["method", "regularised", "run"]).failed.sum()
-    lost = lost.groupby(["method", "regularised"]).first()  # RK4's second run at 0.4 is longer
+    lost = (
+        last[last.rate == 0.4]
+        .groupby(["method", "regularised", "run"])
+        .failed.sum()
+    )
+    lost = lost.groupby(
+        ["method", "regularised"]
+    ).first()  # RK4's second run at 0.4 is longer
     num_seeds = f.seed.nunique()
     claims.record(
         "ours-mog-larger-steps",
-        holds=lost["Euler", True] >= 0.8 * num_seeds and lost["RK4", True] <= 0.2 * num_seeds,
-        measured={f"{m}{'_regularised' * r}": int(n) for (m, r), n in lost.items()}
+        holds=lost["Euler", True] >= 0.8 * num_seeds
+        and lost["RK4", True] <= 0.2 * num_seeds,
+        measured={
+            f"{m}{'_regularised' * r}": int(n) for (m, r), n in lost.items()
+        }
         | {"seeds": num_seeds},
         data="none",
     )
@@ -365,20 +446,36 @@ plt.show()
 
 # %% tags=["hide-input", "figure"]
 table = published["curves"] or here["curves"]
-price = table.frame[(table.frame.rate == 0.1) & (table.frame.loss == mixture.MAIN)]
-price = price.pivot_table(index="method", columns="regularised", values="cpu_ms")
-price = price.loc[[name for name, _ in mixture.METHODS.values() if name in price.index]]
+price = table.frame[
+    (table.frame.rate == 0.1) & (table.frame.loss == mixture.MAIN)
+]
+price = price.pivot_table(
+    index="method", columns="regularised", values="cpu_ms"
+)
+price = price.loc[
+    [name for name, _ in mixture.METHODS.values() if name in price.index]
+]
 for regularised, kind in ((False, "plain"), (True, "regularised")):
-    counted = {n: mixture.cost(m, regularised) for m, (n, _) in mixture.METHODS.items()}
+    counted = {
+        n: mixture.cost(m, regularised) for m, (n, _) in mixture.METHODS.items()
+    }
     price[f"counted, {kind}"] = price.index.map(counted)
-print(f"Milliseconds a step of one seed on one core, and evaluations as counted ({table.label})")
+print(
+    f"Milliseconds a step of one seed on one core, and evaluations as counted ({table.label})"
+)
 price.rename(columns={False: "ms, plain", True: "ms, regularised"}).round(2)
 
 # %% tags=["hide-input", "remove-output"]
 if profile != "quick":
     f = here["curves"].frame
-    equal = int(f[(f.method == "Euler") & f.regularised & (f.rate == 0.1)].evaluations.max())
-    paid = {m: middle("good", m, True, evaluations=equal) for m in ("Euler", "RK4")}
+    equal = int(
+        f[
+            (f.method == "Euler") & f.regularised & (f.rate == 0.1)
+        ].evaluations.max()
+    )
+    paid = {
+        m: middle("good", m, True, evaluations=equal) for m in ("Euler", "RK4")
+    }
     claims.record(
         "ours-mog-cost",
         holds=paid["Euler"] >= paid["RK4"],
@@ -390,12 +487,18 @@ if profile != "quick":
         },
         data="none",
     )
-    cut = int(f[(f.method == "RK4") & f.regularised & (f.rate == 0.4)].evaluations.max())
+    cut = int(
+        f[
+            (f.method == "RK4") & f.regularised & (f.rate == 0.4)
+        ].evaluations.max()
+    )
     large = {
         "RK4_large": middle("good", "RK4", True, rate=0.4, evaluations=cut),
         "Euler": middle("good", "Euler", True, evaluations=cut),
         "RK4": middle("good", "RK4", True, evaluations=cut),
-        "Euler_small": middle("good", "Euler", True, rate=0.025, evaluations=cut),
+        "Euler_small": middle(
+            "good", "Euler", True, rate=0.025, evaluations=cut
+        ),
         "evaluations": cut,
     }
     claims.record(
@@ -432,23 +535,54 @@ for i, loss in enumerate(names):
         other = mixture.select(frame, "RK4", regularised, loss=names[-1])
         if one.empty:
             continue
-        end = min(one.step.max(), one.step.max() if other.empty else other.step.max())
+        end = min(
+            one.step.max(), one.step.max() if other.empty else other.step.max()
+        )
         value = mixture.ending(one, number, steps=int(end)).energy
         x = i + 0.17 * (j - 1.5)
         lost = int((~(value < 0.7)).sum())
         if lost:
-            ax.text(x, 0.72, f"{lost}", ha="center", color=style_of(name)["color"], fontsize=9)
-        style = {"color": style_of(name)["color"], "mfc": None if regularised else "white"}
+            ax.text(
+                x,
+                0.72,
+                f"{lost}",
+                ha="center",
+                color=style_of(name)["color"],
+                fontsize=9,
+            )
+        style = {
+            "color": style_of(name)["color"],
+            "mfc": None if regularised else "white",
+        }
         ax.plot([x] * len(value), value, "o", ms=5, alpha=0.8, **style)
-ax.set(yscale="log", xticks=range(len(names)), xticklabels=names, ylabel="energy distance")
+ax.set(
+    yscale="log",
+    xticks=range(len(names)),
+    xticklabels=names,
+    ylabel="energy distance",
+)
 ax.set(ylim=(0.01, 0.7))
-ax.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.5], ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"])
+ax.set_yticks(
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
+    ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"],
+)
 ax.yaxis.set_minor_formatter(NullFormatter())
 ax.grid(axis="x", visible=False)
-for name, regularised in [("Euler", False), ("RK4", False), ("Euler", True), ("RK4", True)]:
+for name, regularised in [
+    ("Euler", False),
+    ("RK4", False),
+    ("Euler", True),
+    ("RK4", True),
+]:
     ax.plot([], [], "o", color=style_of(name)["color"], mfc=None if regularised else "white",
             label=f"{name}{', regularised' * regularised}")  # fmt: skip
-fig.legend(loc="outside upper center", ncols=4, fontsize=9, title=table.label, title_fontsize=9)
+fig.legend(
+    loc="outside upper center",
+    ncols=4,
+    fontsize=9,
+    title=table.label,
+    title_fontsize=9,
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -464,9 +598,14 @@ if profile != "quick":
                 name = f"{prefix}_{m}{'_regularised' * r}"
                 other[name] = middle("energy", m, r, loss=loss, steps=shared)
         if np.isfinite(min(other[f"{prefix}_Euler"], other[f"{prefix}_RK4"])):
-            told.append(other[f"{prefix}_RK4"] <= 1.1 * other[f"{prefix}_Euler"])
+            told.append(
+                other[f"{prefix}_RK4"] <= 1.1 * other[f"{prefix}_Euler"]
+            )
         else:  # both are lost, and say nothing of each other
-            other |= {f"{prefix}_{m}_lost": int(steps_of[m, loss]) for m in ("Euler", "RK4")}
+            other |= {
+                f"{prefix}_{m}_lost": int(steps_of[m, loss])
+                for m in ("Euler", "RK4")
+            }
     claims.record(
         "ours-mog-other-losses",
         holds=bool(told) and all(told),

@@ -30,8 +30,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from scipy.optimize import brentq
-
 from ddlib.games import Players, linear_game
 from ddlib.methods import (
     HEUN,
@@ -44,6 +42,7 @@ from ddlib.methods import (
     runge_kutta,
 )
 from ddlib.stability import jacobian
+from scipy.optimize import brentq
 
 run = page.open("order_and_stability", profile, parameters)
 claims = run.claims
@@ -154,9 +153,13 @@ def order(name, eps=0.1):
     exact = jnp.exp(-eps) * jnp.array([jnp.cos(1.0), -jnp.sin(1.0)])
 
     def error(h):
-        end = iterate(SCHEMES[name](field), h, begin(name, field, y), round(1 / h))
+        end = iterate(
+            SCHEMES[name](field), h, begin(name, field, y), round(1 / h)
+        )
         end = end[0] if name == "AB2" else end
-        return float(jnp.hypot(end.phi[-1] - exact[0], end.theta[-1] - exact[1]))
+        return float(
+            jnp.hypot(end.phi[-1] - exact[0], end.theta[-1] - exact[1])
+        )
 
     return np.log2(error(1 / 16) / error(1 / 32))
 
@@ -167,18 +170,35 @@ with jax.enable_x64():
     rotation, limits, orders = [], [], []
     for name in SCHEMES:
         at = jax.jit(jax.vmap(partial(modulus, name), in_axes=(0, None)))
-        frame = pd.DataFrame({"scheme": name, "turn": turns, "modulus": np.asarray(at(turns, 0.0))})
+        frame = pd.DataFrame(
+            {
+                "scheme": name,
+                "turn": turns,
+                "modulus": np.asarray(at(turns, 0.0)),
+            }
+        )
         grown = jax.jit(jax.vmap(partial(growth, name)))(turns[150:390:20])
-        grown = pd.Series(np.asarray(grown), frame.index[150:390:20], name="growth")
+        grown = pd.Series(
+            np.asarray(grown), frame.index[150:390:20], name="growth"
+        )
         rotation.append(frame.join(grown))
         for eps in dampings:
             unstable = np.asarray(at(turns, eps)) > 1 + 1e-12
             largest = turns[unstable.argmax()] if unstable.any() else np.inf
             limits.append({"scheme": name, "damping": eps, "largest": largest})
         orders.append({"scheme": name, "order": order(name)})
-    rotation, limits, orders = pd.concat(rotation), pd.DataFrame(limits), pd.DataFrame(orders)
-    euler_at, rk4_at = (jax.jit(partial(modulus, name)) for name in ("Euler", "RK4"))
-    euler_limits = [brentq(lambda h, e=e: float(euler_at(h, e)) - 1, 1e-6, 3) for e in dampings]
+    rotation, limits, orders = (
+        pd.concat(rotation),
+        pd.DataFrame(limits),
+        pd.DataFrame(orders),
+    )
+    euler_at, rk4_at = (
+        jax.jit(partial(modulus, name)) for name in ("Euler", "RK4")
+    )
+    euler_limits = [
+        brentq(lambda h, e=e: float(euler_at(h, e)) - 1, 1e-6, 3)
+        for e in dampings
+    ]
     rk4_limit = brentq(lambda h: float(rk4_at(h, 0.0)) - 1, 2, 3.2)
 _ = run.save("rotation", rotation, data="none")
 _ = run.save("limits", limits, data="none")
@@ -198,24 +218,40 @@ STYLES = {
     "released Heun": ("heun", "-."),
     "released RK4": ("rk4", ":"),
 }
-STYLES = {name: {"color": page.COLORS[c], "ls": ls} for name, (c, ls) in STYLES.items()}
+STYLES = {
+    name: {"color": page.COLORS[c], "ls": ls}
+    for name, (c, ls) in STYLES.items()
+}
 shown = run.load("rotation").frame
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.9))
 for name, one in shown.groupby("scheme", sort=False):
     left.plot(one.turn, one.modulus, label=name, **STYLES[name])
-    left.plot(one.turn, np.exp(one.growth), "o", ms=3, color=STYLES[name]["color"])
-left.set(xlabel=r"$h\omega$", ylabel="growth a step", ylim=(0.5, 1.6), xlim=(0, 3.2))
+    left.plot(
+        one.turn, np.exp(one.growth), "o", ms=3, color=STYLES[name]["color"]
+    )
+left.set(
+    xlabel=r"$h\omega$", ylabel="growth a step", ylim=(0.5, 1.6), xlim=(0, 3.2)
+)
 left.set_title(r"pure rotation, $\epsilon = 0$")
 shown = run.load("limits").frame
-for name, one in shown[np.isfinite(shown.largest)].groupby("scheme", sort=False):
+for name, one in shown[np.isfinite(shown.largest)].groupby(
+    "scheme", sort=False
+):
     right.loglog(one.damping, one.largest, **STYLES[name])
 right.set(xlabel=r"$\epsilon/\omega$", ylabel=r"largest stable $h\omega$")
 right.set_title("with damping")
-fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9.5)
+fig.legend(
+    *left.get_legend_handles_labels(),
+    loc="outside upper center",
+    ncols=3,
+    fontsize=9.5,
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-error = np.abs(np.array(euler_limits) / (2 * dampings / (1 + dampings**2)) - 1).max()
+error = np.abs(
+    np.array(euler_limits) / (2 * dampings / (1 + dampings**2)) - 1
+).max()
 claims.record(
     "odegan-euler-threshold",
     holds=error <= 1e-9,
@@ -224,7 +260,9 @@ claims.record(
 )
 at_order = orders.set_index("scheme").order
 grows = rotation[rotation.turn.between(0.05, 2.7)].set_index("scheme").modulus
-measured_growth = rotation.dropna().assign(gap=lambda d: np.abs(np.exp(d.growth) / d.modulus - 1))
+measured_growth = rotation.dropna().assign(
+    gap=lambda d: np.abs(np.exp(d.growth) / d.modulus - 1)
+)
 claims.record(
     "ours-rotation-rk2-rk4",
     holds=(grows["Heun"] ** 2 > 1).all()
@@ -232,29 +270,52 @@ claims.record(
     and abs(rk4_limit - np.sqrt(8)) <= 1e-9,
     measured={
         "rk4_limit": rk4_limit,
-        "heun_at_0.5": np.interp(0.5, turns, rotation.modulus[rotation.scheme == "Heun"]),
-        "rk4_at_0.5": np.interp(0.5, turns, rotation.modulus[rotation.scheme == "RK4"]),
+        "heun_at_0.5": np.interp(
+            0.5, turns, rotation.modulus[rotation.scheme == "Heun"]
+        ),
+        "rk4_at_0.5": np.interp(
+            0.5, turns, rotation.modulus[rotation.scheme == "RK4"]
+        ),
         "worst_error_of_growth": measured_growth.gap.max(),
     },
     data="none",
 )
-weak = limits[limits.damping <= 0.1].pivot(index="damping", columns="scheme", values="largest")
+weak = limits[limits.damping <= 0.1].pivot(
+    index="damping", columns="scheme", values="largest"
+)
 claims.record(
     "ours-stability-not-order",
-    holds=bool((weak.alternating > 1.5 * weak.Heun).all() and (weak.AB2 < weak.Heun).all())
+    holds=bool(
+        (weak.alternating > 1.5 * weak.Heun).all()
+        and (weak.AB2 < weak.Heun).all()
+    )
     and abs(at_order["alternating"] - 1) <= 0.05
-    and all(abs(at_order[name] - 2) <= 0.05 for name in ("Heun", "AB2", "midpoint"))
+    and all(
+        abs(at_order[name] - 2) <= 0.05 for name in ("Heun", "AB2", "midpoint")
+    )
     and bool(np.isinf(weak.midpoint).all()),
     measured={
         f"limit_{name}": weak[name].iloc[-1]
         for name in ("Euler", "alternating", "AB2", "Heun", "RK4")
     }
-    | {"damping": weak.index[-1], "limit_sweeps": weak["midpoint, 5 sweeps"].iloc[-1]},
+    | {
+        "damping": weak.index[-1],
+        "limit_sweeps": weak["midpoint, 5 sweeps"].iloc[-1],
+    },
     data="none",
 )
 moduli = rotation.pivot(index="turn", columns="scheme", values="modulus")
-as_euler = moduli[["released Heun", "released RK4"]].div(moduli["Euler"], axis=0).sub(1).abs()
-slips = {"heun": "released Heun", "rk4": "released RK4", "half_step": "Heun at half a step"}
+as_euler = (
+    moduli[["released Heun", "released RK4"]]
+    .div(moduli["Euler"], axis=0)
+    .sub(1)
+    .abs()
+)
+slips = {
+    "heun": "released Heun",
+    "rk4": "released RK4",
+    "half_step": "Heun at half a step",
+}
 claims.record(
     "erratum-odegan-released",
     holds=as_euler.max().max() <= 1e-12

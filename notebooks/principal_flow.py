@@ -29,8 +29,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-from matplotlib.lines import Line2D
-
 from ddlib.curvature import eigh
 from ddlib.flows import (
     continued_alpha,
@@ -45,6 +43,7 @@ from ddlib.flows import (
 from ddlib.games import gradient_field
 from ddlib.methods import RK4, euler, iterate, runge_kutta
 from ddlib.stability import jacobian
+from matplotlib.lines import Line2D
 
 jax.config.update("jax_enable_x64", True)
 run = page.open("principal_flow", profile, parameters)
@@ -64,17 +63,25 @@ def tidy(paths, times, **columns):
     frames = []
     for (name, path), t in zip(paths.items(), times, strict=True):
         path = np.asarray(path, complex)
-        path = np.where(np.isfinite(path), path, complex(np.nan, np.nan))  # it ended before
+        path = np.where(
+            np.isfinite(path), path, complex(np.nan, np.nan)
+        )  # it ended before
         parts = {f"re{i}": path[:, i].real for i in range(path.shape[1])}
         parts |= {f"im{i}": path[:, i].imag for i in range(path.shape[1])}
-        frames.append(pd.DataFrame({**columns, "flow": name, "time": t, **parts}))
+        frames.append(
+            pd.DataFrame({**columns, "flow": name, "time": t, **parts})
+        )
     return pd.concat(frames, ignore_index=True)
 
 
 def contours(ax, xs, ys, loss, levels):
-    grid = jnp.stack(jnp.meshgrid(jnp.linspace(*xs, 160), jnp.linspace(*ys, 160)), -1)
+    grid = jnp.stack(
+        jnp.meshgrid(jnp.linspace(*xs, 160), jnp.linspace(*ys, 160)), -1
+    )
     values = jax.vmap(jax.vmap(loss))(grid)
-    ax.contour(grid[..., 0], grid[..., 1], values, levels, colors="0.8", linewidths=0.7)
+    ax.contour(
+        grid[..., 0], grid[..., 1], values, levels, colors="0.8", linewidths=0.7
+    )
     ax.set(xlim=xs, ylim=ys)
     ax.grid(False)
 
@@ -154,12 +161,17 @@ def followed(h, num_steps):
     start = jnp.array(BOWL_START)
     steps = iterate(euler(gradient_field(quadratic)), h, start, num_steps)
     times = jnp.linspace(0, h * num_steps, POINTS)
-    return np.asarray(steps), dict(zip(ALPHAS, flow_paths(quadratic, h, start, times), strict=True))
+    return np.asarray(steps), dict(
+        zip(ALPHAS, flow_paths(quadratic, h, start, times), strict=True)
+    )
 
 
 def rows_of(steps, flows, **columns):
     num_steps = len(steps) - 1
-    times = [np.arange(num_steps + 1), *[np.linspace(0, num_steps, POINTS)] * len(flows)]
+    times = [
+        np.arange(num_steps + 1),
+        *[np.linspace(0, num_steps, POINTS)] * len(flows),
+    ]
     return tidy({"gradient descent": steps, **flows}, times, **columns)
 
 
@@ -172,24 +184,43 @@ near, size = jnp.array([-0.9, 1.3]), 0.3
 one = iterate(euler(gradient_field(bend)), size, near, 1)
 curve = iterate(runge_kutta(gradient_field(bend), RK4), size / 49, near, 49)
 contours(left, (-1.15, 0.25), (1.0, 1.75), bend, 18)
-left.plot(curve[:, 0], curve[:, 1], color=colors["NGF"], label="NGF for a time $h$")
-left.plot(one[:, 0], one[:, 1], "o--", color=colors["gradient descent"], label="gradient descent")
-left.annotate("", curve[-1], one[-1], arrowprops={"arrowstyle": "<->", "color": "0.35"})
+left.plot(
+    curve[:, 0], curve[:, 1], color=colors["NGF"], label="NGF for a time $h$"
+)
+left.plot(
+    one[:, 0],
+    one[:, 1],
+    "o--",
+    color=colors["gradient descent"],
+    label="gradient descent",
+)
 left.annotate(
-    "drift", 0.5 * (curve[-1] + one[-1]), (6, 6), textcoords="offset points", color="0.35"
+    "", curve[-1], one[-1], arrowprops={"arrowstyle": "<->", "color": "0.35"}
+)
+left.annotate(
+    "drift",
+    0.5 * (curve[-1] + one[-1]),
+    (6, 6),
+    textcoords="offset points",
+    color="0.35",
 )
 left.legend(loc="lower left", fontsize=9.5)
 left.set(xlabel=r"$\theta_0$", ylabel=r"$\theta_1$")
 frame = run.load("valley").frame
 contours(right, (-0.4, 0.4), (-0.21, -0.055), quadratic, 22)
 steps = line(frame, "gradient descent")
-right.plot(steps.re0, steps.re1, "o-", lw=0.7, ms=3.5, color=colors["gradient descent"])
+right.plot(
+    steps.re0, steps.re1, "o-", lw=0.7, ms=3.5, color=colors["gradient descent"]
+)
 for name, width in (("NGF", 1.7), ("IGR", 3.5)):
     path = line(frame, name)
-    right.plot(path.re0, path.re1, color=colors[name], lw=width, zorder=3 - width / 10)
+    right.plot(
+        path.re0, path.re1, color=colors[name], lw=width, zorder=3 - width / 10
+    )
 right.plot(*BOWL_START, "k*", ms=9)
 handles = [
-    Line2D([], [], color=colors[n], label=n, lw=2) for n in ("gradient descent", "NGF", "IGR")
+    Line2D([], [], color=colors[n], label=n, lw=2)
+    for n in ("gradient descent", "NGF", "IGR")
 ]
 right.legend(handles=handles, loc="upper left", fontsize=9.5)
 right.set(xlabel=r"$\theta_0$", ylabel=r"$\theta_1$")
@@ -198,7 +229,8 @@ plt.show()
 # %% tags=["hide-input", "remove-output"]
 crossings = int((np.diff(np.sign(valley_steps[:, 0])) != 0).sum())
 real_crossings = {
-    n: int((np.asarray(valley[n]).real[:, 0] > 1e-9).sum()) for n in ("NGF", "IGR", "third order")
+    n: int((np.asarray(valley[n]).real[:, 0] > 1e-9).sum())
+    for n in ("NGF", "IGR", "third order")
 }
 claims.record(
     "pf-fig1-real-flows-stop",
@@ -218,7 +250,9 @@ claims.record(
 # direction where every other flow goes on descending.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: coefficients of the flows against h lambda from 0 to 3. NGF is constant at minus one, IGR a falling line, the real part of PF falls to minus infinity at 1, comes back and crosses zero at 2; its imaginary part is zero below 1 and pi over z above. Right: growth per step of each flow near a minimum, with gradient descent's as dots lying on PF."}, "figure": {"caption": "Left: the coefficients α of the flows. Right: how fast a displacement in an eigendirection of a minimum grows in one step, the real part of the eigenvalue $\\alpha(z)z$ of the flow's Jacobian (PF, Eq. 16), and gradient descent's own, $\\log|1 - z|$. Only PF has the sign right past $z = 2$. (PF, Figure 3.)", "name": "fig-coefficients"}}
-z = jnp.concatenate([jnp.linspace(0, 0.9999, 400), jnp.linspace(1.0001, 3.2, 600)])
+z = jnp.concatenate(
+    [jnp.linspace(0, 0.9999, 400), jnp.linspace(1.0001, 3.2, 600)]
+)
 alpha = principal_alpha(z)
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
 for name, values in (
@@ -280,7 +314,10 @@ for product in (0.5, 1.5, 1.9, 2.1, 3.0):
     for name in ("NGF", "IGR", "PF"):
         direct, formula = map(np.linalg.eigvals, jacobians(name, h))
         order = np.argsort(np.abs(direct)), np.argsort(np.abs(formula))
-        gap = np.abs(direct[order[0]] - formula[order[1]]).max() / np.abs(formula).max()
+        gap = (
+            np.abs(direct[order[0]] - formula[order[1]]).max()
+            / np.abs(formula).max()
+        )
         rows.append(
             {
                 "h lambda": product,
@@ -293,12 +330,16 @@ for product in (0.5, 1.5, 1.9, 2.1, 3.0):
     away = bottom + 1e-6 * jnp.array([2.0, -1.0]) / 5**0.5
     end = iterate(euler(gradient_field(banana)), h, away, 40)[-1]
     grew = bool(jnp.linalg.norm(end - bottom) > 1e-6)
-    rows.append({"h lambda": product, "flow": "gradient descent", "attracts": not grew})
+    rows.append(
+        {"h lambda": product, "flow": "gradient descent", "attracts": not grew}
+    )
 verdicts = pd.DataFrame(rows)
 verdicts.pivot(index="h lambda", columns="flow", values="attracts")
 
 # %% tags=["hide-input", "remove-output"]
-attracts = verdicts.pivot(index="h lambda", columns="flow", values="attracts").astype(bool)
+attracts = verdicts.pivot(
+    index="h lambda", columns="flow", values="attracts"
+).astype(bool)
 claims.record(
     "pf-section-3-2-stability",
     holds=bool(
@@ -323,7 +364,8 @@ found = np.real(igr.top.to_numpy())
 claims.record(
     "erratum-pf-igr-eigenvalue",
     holds=bool(
-        np.abs(found / right_value - 1).max() <= 1e-6 and np.abs(found / printed - 1).min() > 0.1
+        np.abs(found / right_value - 1).max() <= 1e-6
+        and np.abs(found / printed - 1).min() > 0.1
     ),
     measured={
         "gap_to_h": np.abs(found / right_value - 1).max(),
@@ -349,7 +391,11 @@ fig, axes = plt.subplots(3, 2, figsize=(7.2, 6.4), width_ratios=[2.1, 1])
 for (left, right), h, title in zip(
     axes,
     (0.8, 1.5, 2.1),
-    ("real, stable: $h\\lambda_0 = 0.8$", "complex, stable: $1.5$", "complex, unstable: $2.1$"),
+    (
+        "real, stable: $h\\lambda_0 = 0.8$",
+        "complex, stable: $1.5$",
+        "complex, unstable: $2.1$",
+    ),
     strict=True,
 ):
     n = np.arange(9)
@@ -364,10 +410,15 @@ for (left, right), h, title in zip(
     right.plot((1 - h) ** n, 0 * n, "o", color=colors["gradient descent"])
     reach = 1.1 * max(1, np.abs(path).max())
     right.set(
-        xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", ylabel=r"$\mathrm{Im}\,z$"
+        xlim=(-reach, reach),
+        ylim=(-reach, reach),
+        aspect="equal",
+        ylabel=r"$\mathrm{Im}\,z$",
     )
 axes[0, 0].text(1.3, 0.36, "NGF", color=colors["NGF"])
-axes[0, 0].text(3.2, 0.06, "PF and gradient descent", color=colors["PF"], va="bottom")
+axes[0, 0].text(
+    3.2, 0.06, "PF and gradient descent", color=colors["PF"], va="bottom"
+)
 axes[-1, 0].set_xlabel("$t/h$")
 axes[-1, 1].set_xlabel(r"$\mathrm{Re}\,z$")
 plt.show()
@@ -386,14 +437,19 @@ found = {product: followed(product / 2, 12) for product in PANELS}
 # %% tags=["hide-input", "remove-output"]
 _ = run.save(
     "paths",
-    pd.concat(rows_of(*paths, **{"h lambda": product}) for product, paths in found.items()),
+    pd.concat(
+        rows_of(*paths, **{"h lambda": product})
+        for product, paths in found.items()
+    ),
     data="none",
 )
 rows = []
 for product, (steps, flows) in found.items():
     for name, path in flows.items():
         gap = np.linalg.norm(np.asarray(path[::16]) - steps, axis=1)
-        rows.append({"h lambda": product, "flow": name, "largest_distance": gap.max()})
+        rows.append(
+            {"h lambda": product, "flow": name, "largest_distance": gap.max()}
+        )
 distances = pd.DataFrame(rows)
 _ = run.save("quadratics", distances, data="none")
 
@@ -420,10 +476,15 @@ fig.legend(handles=handles, loc="outside lower center", ncols=4)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-gaps = distances.pivot(index="flow", columns="h lambda", values="largest_distance")
+gaps = distances.pivot(
+    index="flow", columns="h lambda", values="largest_distance"
+)
 claims.record(
     "pf-fig5-exact",
-    holds=bool(gaps.loc["PF"].max() <= 1e-7 and gaps.loc[["NGF", "IGR"], 1.8:].min().min() >= 0.1),
+    holds=bool(
+        gaps.loc["PF"].max() <= 1e-7
+        and gaps.loc[["NGF", "IGR"], 1.8:].min().min() >= 0.1
+    ),
     measured={
         "pf": gaps.loc["PF"].max(),
         "ngf": gaps.loc["NGF", 1.8:].min(),
@@ -443,12 +504,25 @@ left.plot(pf.re0, pf.re1, color=colors["PF"], lw=1.2, label="PF, real part")
 for name in ("NGF", "IGR"):
     one = line(frame, name)
     left.plot(one.re0, one.re1, color=colors[name], label=name)
-left.plot(steps.re0, steps.re1, "o", color=colors["gradient descent"], label="gradient descent")
+left.plot(
+    steps.re0,
+    steps.re1,
+    "o",
+    color=colors["gradient descent"],
+    label="gradient descent",
+)
 left.set(xlabel=r"$\theta_0$", ylabel=r"$\theta_1$")
 left.legend(fontsize=8.5, loc="upper right", framealpha=0.9, frameon=True)
 right = fig.add_subplot(1, 2, 2, projection="3d")
 right.plot(pf.time, pf.im0, pf.re0, color=colors["PF"])
-right.plot(steps.time, steps.im0, steps.re0, "o", ms=4, color=colors["gradient descent"])
+right.plot(
+    steps.time,
+    steps.im0,
+    steps.re0,
+    "o",
+    ms=4,
+    color=colors["gradient descent"],
+)
 plane = np.meshgrid([0, 12], [-0.4, 0.4])
 right.plot_surface(plane[0], 0 * plane[0], plane[1], color="0.6", alpha=0.18)
 right.set(ylim=(-0.35, 0.35), zlim=(-0.4, 0.4))
@@ -467,7 +541,10 @@ plt.show()
 values, b, h = np.array([1.0, 0.3]), np.array([0.5, -0.4]), 0.6
 start, n = np.array([0.7, -0.2]), 5
 descent = iterate(
-    euler(gradient_field(lambda y: 0.5 * y @ (values * y) + b @ y)), h, jnp.asarray(start), n
+    euler(gradient_field(lambda y: 0.5 * y @ (values * y) + b @ y)),
+    h,
+    jnp.asarray(start),
+    n,
 )[-1]
 power = (1 - h * values) ** n
 as_printed = power * start + n * h * np.log(1 - h * values) / (h * values) * b
@@ -475,7 +552,8 @@ corrected = power * (start + b / values) - b / values
 claims.record(
     "erratum-pf-remark-3-1",
     holds=bool(
-        np.abs(corrected - descent).max() <= 1e-12 and np.abs(as_printed - descent).max() > 0.1
+        np.abs(corrected - descent).max() <= 1e-12
+        and np.abs(as_printed - descent).max() > 0.1
     ),
     measured={
         "printed": np.abs(as_printed - descent).max(),

@@ -35,7 +35,10 @@ TABLES = ("lanczos", "costs", "prediction")
 TARGETS = (0.5, 0.9, 1.1, 1.5, 2.0, 3.0, 8.0)
 PHASES = ("stable", "complex, stable", "unstable")
 here = {name: run.load(name, "measure_flows_at_scale") for name in TABLES}
-shown = {name: run.published(name, "measure_flows_at_scale") or here[name] for name in TABLES}
+shown = {
+    name: run.published(name, "measure_flows_at_scale") or here[name]
+    for name in TABLES
+}
 
 # %% [markdown]
 # ## Lanczos from the gradient
@@ -106,15 +109,34 @@ pd.Series(errors, name="relative error").rename_axis("products").to_frame().T
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels, true and random labels, of relative error of the Krylov field against the number of products, a line for each h lambda from 0.5 to 8; lines fall geometrically to rounding, the faster the smaller h lambda; dotted lines for float32 stop between 1e-6 and 1e-4."}, "figure": {"caption": "Relative error of the principal field by $k$ Hessian-vector products, against the full eigendecomposition; in brackets the number of eigenvalues above $1/h$. Solid: float64; dotted: all in float32.", "name": "fig-lanczos"}}
 frame = shown["lanczos"].frame
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.2), sharey=True)
-shades = dict(zip(TARGETS, plt.cm.cividis(np.linspace(0, 0.93, len(TARGETS))), strict=True))
-for ax, (kind, group) in zip(axes, frame.groupby("data", sort=False), strict=True):
+shades = dict(
+    zip(
+        TARGETS, plt.cm.cividis(np.linspace(0, 0.93, len(TARGETS))), strict=True
+    )
+)
+for ax, (kind, group) in zip(
+    axes, frame.groupby("data", sort=False), strict=True
+):
     for (target, dtype), one in group.groupby(["h lambda", "dtype"]):
         style = "-" if dtype == "float64" else ":"
-        label = f"{target:g} ({one.above.iloc[0]})" if dtype == "float64" else None
-        ax.semilogy(one.products, one.error, style, color=shades[target], lw=1.4, label=label)
+        label = (
+            f"{target:g} ({one.above.iloc[0]})" if dtype == "float64" else None
+        )
+        ax.semilogy(
+            one.products,
+            one.error,
+            style,
+            color=shades[target],
+            lw=1.4,
+            label=label,
+        )
     ax.set(title=kind, xlabel="products", ylim=(1e-16, 2))
     ax.legend(
-        title=r"$h\lambda_0$ (above)", fontsize=8, title_fontsize=9, ncols=2, loc="upper right"
+        title=r"$h\lambda_0$ (above)",
+        fontsize=8,
+        title_fontsize=9,
+        ncols=2,
+        loc="upper right",
     )
 axes[0].set_ylabel("relative error")
 plt.show()
@@ -127,7 +149,9 @@ single = krylov[krylov.dtype == "float32"]
 
 def needed(frame, kind, target, tolerance):
     """The least number of products from which on the error stays below the tolerance."""
-    one = frame[(frame.data == kind) & (frame["h lambda"] == target)].sort_values("products")
+    one = frame[
+        (frame.data == kind) & (frame["h lambda"] == target)
+    ].sort_values("products")
     bad = one.products[one.error > tolerance]
     return int(bad.max()) + 1 if len(bad) else int(one.products.min())
 
@@ -142,7 +166,9 @@ claims.record(
         **{f"products_at_{t:g}": n for t, n in counts.items()},
         **{f"random_products_at_{t:g}": n for t, n in random_counts.items()},
         "random_above_at_8": int(
-            double[(double.data == "random labels") & (double["h lambda"] == 8)].above.iloc[0]
+            double[
+                (double.data == "random labels") & (double["h lambda"] == 8)
+            ].above.iloc[0]
         ),
     },
     data=here["lanczos"],
@@ -152,10 +178,16 @@ ratio = honest.error / honest.change
 claims.record(
     "ours-krylov-estimate",
     holds=float((ratio <= 10).mean()) >= 0.9,
-    measured={"share": float((ratio <= 10).mean()), "cases": len(ratio), "worst": ratio.max()},
+    measured={
+        "share": float((ratio <= 10).mean()),
+        "cases": len(ratio),
+        "worst": ratio.max(),
+    },
     data=here["lanczos"],
 )
-floors = single[single.products >= krylov.products.max() - 5].groupby(["data", "h lambda"])
+floors = single[single.products >= krylov.products.max() - 5].groupby(
+    ["data", "h lambda"]
+)
 floor = floors.error.median()
 claims.record(
     "ours-krylov-float32",
@@ -197,22 +229,46 @@ claims.record(
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: seconds against parameters on log axes: gradient and field for MLP, VGG-11 and ResNet-18 rise about linearly for large networks; the dense eigendecomposition rises with the cube and is extrapolated to years. Right: memory of the Krylov basis, linear, and of a dense Hessian, quadratic, crossing the memory of a laptop near fifty thousand parameters."}, "figure": {"caption": "One principal field by ten products (filled) and one gradient (hollow) against the number of parameters, and the full eigendecomposition (grey, dashed where extrapolated by its cube). Right: memory, float32.", "name": "fig-cost"}}
 frame = shown["costs"].frame
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.9))
-looks = {"MLP": ("o", "#0072B2"), "VGG-11": ("s", "#D55E00"), "ResNet-18": ("^", "#009E73")}
+looks = {
+    "MLP": ("o", "#0072B2"),
+    "VGG-11": ("s", "#D55E00"),
+    "ResNet-18": ("^", "#009E73"),
+}
 for name, (marker, color) in looks.items():
     one = frame[frame.network == name].sort_values("parameters")
-    left.loglog(one.parameters, one.field, marker + "-", color=color, label=name)
-    left.loglog(one.parameters, one.gradient, marker + ":", color=color, mfc="white")
+    left.loglog(
+        one.parameters, one.field, marker + "-", color=color, label=name
+    )
+    left.loglog(
+        one.parameters, one.gradient, marker + ":", color=color, mfc="white"
+    )
 dense = frame[frame.network == "dense"].sort_values("parameters").tail(1)
-left.loglog(dense.parameters, dense.field, "D", color="0.45", label="eigendecomposition")
+left.loglog(
+    dense.parameters, dense.field, "D", color="0.45", label="eigendecomposition"
+)
 reach = np.array([dense.parameters.iloc[-1], 1e7])
-left.loglog(reach, dense.field.iloc[-1] * (reach / reach[0]) ** 3, "--", color="0.6")
+left.loglog(
+    reach, dense.field.iloc[-1] * (reach / reach[0]) ** 3, "--", color="0.6"
+)
 left.axhline(3600 * 24 * 365, color="0.8", lw=0.8)
 left.text(1.2e3, 4.5e7, "a year", fontsize=9, color="0.4")
 left.set(xlabel="parameters", ylabel="seconds", ylim=(1e-5, 1e12))
-fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9.5)
+fig.legend(
+    *left.get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=4,
+    fontsize=9.5,
+)
 sizes = np.geomspace(1e3, 2e7, 50)
-right.loglog(sizes, 10 * 4 * sizes / 2**30, color="#0072B2", label="Krylov basis, 10 products")
-right.loglog(sizes, 4 * sizes**2 / 2**30, "--", color="0.45", label="dense Hessian")
+right.loglog(
+    sizes,
+    10 * 4 * sizes / 2**30,
+    color="#0072B2",
+    label="Krylov basis, 10 products",
+)
+right.loglog(
+    sizes, 4 * sizes**2 / 2**30, "--", color="0.45", label="dense Hessian"
+)
 right.axhline(16, color="0.8", lw=0.8)
 right.text(1.2e3, 20, "16 GiB", fontsize=9, color="0.4")
 right.set(xlabel="parameters", ylabel="GiB", ylim=(1e-5, 1e7))
@@ -257,22 +313,43 @@ for ax, phase in zip(axes, PHASES, strict=True):
     group = frame[frame.phase == phase]
     for name, one in group.groupby("flow", sort=False):
         relative = (one.distance / one.moved).groupby(one.step).median()
-        ax.semilogy(relative.index, relative, "o-", ms=3, color=colors[name], label=name)
+        ax.semilogy(
+            relative.index, relative, "o-", ms=3, color=colors[name], label=name
+        )
     low, high = group["h lambda"].min(), group["h lambda"].max()
-    ax.set_title(f"{phase}\n" + rf"$h\lambda_0$: {low:.2g} to {high:.2g}", fontsize=10.5)
+    ax.set_title(
+        f"{phase}\n" + rf"$h\lambda_0$: {low:.2g} to {high:.2g}", fontsize=10.5
+    )
     ax.set_xlabel("step $n$")
 axes[0].set_ylabel("relative distance")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9.5)
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=5,
+    fontsize=9.5,
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
 prediction = here["prediction"].frame
-wide = prediction.pivot(index=["phase", "seed", "step"], columns="flow", values="distance")
+wide = prediction.pivot(
+    index=["phase", "seed", "step"], columns="flow", values="distance"
+)
 first_step = wide[wide.index.get_level_values("step") == 1]
-share = (first_step["PF"] < first_step[["NGF", "IGR"]].min(axis=1)).groupby("phase").mean()
+share = (
+    (first_step["PF"] < first_step[["NGF", "IGR"]].min(axis=1))
+    .groupby("phase")
+    .mean()
+)
 gain = (first_step["IGR"] / first_step["PF"]).groupby("phase").median()
-term_gain = (first_step["IGR"] / first_step["PF + non-principal"]).groupby("phase").median()
-third = (first_step["IGR"] / first_step["third order"]).groupby("phase").median()
+term_gain = (
+    (first_step["IGR"] / first_step["PF + non-principal"])
+    .groupby("phase")
+    .median()
+)
+third = (
+    (first_step["IGR"] / first_step["third order"]).groupby("phase").median()
+)
 late = wide[wide.index.get_level_values("step") == prediction.step.max()]
 claims.record(
     "ours-pf-predicts-mnist",
@@ -280,9 +357,14 @@ claims.record(
     measured={
         "least_share": share.min(),
         **{f"igr_over_pf_{p.split(',')[0]}": gain[p] for p in PHASES},
-        **{f"igr_over_pf_with_term_{p.split(',')[0]}": term_gain[p] for p in PHASES},
+        **{
+            f"igr_over_pf_with_term_{p.split(',')[0]}": term_gain[p]
+            for p in PHASES
+        },
         **{f"igr_over_third_order_{p.split(',')[0]}": third[p] for p in PHASES},
-        "pf_exists_at_end_unstable": float(late.loc["unstable", "PF"].notna().mean()),
+        "pf_exists_at_end_unstable": float(
+            late.loc["unstable", "PF"].notna().mean()
+        ),
     },
     data=here["prediction"],
 )

@@ -32,7 +32,6 @@ import numpy as np
 import optax
 import pandas as pd
 from ddbook import page
-
 from ddlib.flows import integrate
 from ddlib.games import Players, common_payoff, game_field
 from ddlib.loop import run_steps
@@ -45,8 +44,13 @@ s, claims = run.settings, run.claims
 # %%
 train = run.data(s.dataset, "train")
 test = run.data(s.dataset, "test")
-images, labels = jnp.asarray(train.images.reshape(len(train.labels), -1)), jnp.asarray(train.labels)
-print(f"{train.name}{' (stand-in)' if train.stand_in else ''}: {len(labels)} images")
+images, labels = (
+    jnp.asarray(train.images.reshape(len(train.labels), -1)),
+    jnp.asarray(train.labels),
+)
+print(
+    f"{train.name}{' (stand-in)' if train.stand_in else ''}: {len(labels)} images"
+)
 
 # %% [markdown]
 # ## The networks
@@ -78,7 +82,9 @@ def make_loss(activation):
         return x @ last + bias
 
     def loss(players, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(logits(players, x), y).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits(players, x), y
+        ).mean()
 
     return logits, loss
 
@@ -97,10 +103,16 @@ def step_of(loss, t, players, rate, seen, seed):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), seed), t)
     batch = jax.random.randint(key, (s.batch_size,), 0, len(labels))
     x, y = images[batch], labels[batch]
-    g_phi = jax.grad(lambda phi: loss(players._replace(phi=phi), x, y))(players.phi)
+    g_phi = jax.grad(lambda phi: loss(players._replace(phi=phi), x, y))(
+        players.phi
+    )
     phi = jax.tree.map(lambda p, g: p - rate * g, players.phi, g_phi)
-    middle = jax.tree.map(lambda old, new: old + seen * (new - old), players.phi, phi)
-    g_theta = jax.grad(lambda theta: loss(Players(middle, theta), x, y))(players.theta)
+    middle = jax.tree.map(
+        lambda old, new: old + seen * (new - old), players.phi, phi
+    )
+    g_theta = jax.grad(lambda theta: loss(Players(middle, theta), x, y))(
+        players.theta
+    )
     theta = jax.tree.map(lambda p, g: p - rate * g, players.theta, g_theta)
     return Players(phi, theta)
 
@@ -118,7 +130,9 @@ def observe(logits, loss, players):
     }
 
 
-test_images = jnp.asarray(test.images.reshape(len(test.labels), -1))[: s.num_observed]
+test_images = jnp.asarray(test.images.reshape(len(test.labels), -1))[
+    : s.num_observed
+]
 test_labels = jnp.asarray(test.labels)[: s.num_observed]
 grid = pd.MultiIndex.from_product(
     [["simultaneous", "alternating"], s.rates, range(s.num_seeds)],
@@ -132,7 +146,9 @@ for number, name in enumerate(s.networks):
     widths, activation, cut = NETWORKS[name]
     logits, loss = make_loss(activation)
     layers = jax.vmap(
-        lambda i, widths=widths: init(jax.random.fold_in(jax.random.key(0), i), widths)
+        lambda i, widths=widths: init(
+            jax.random.fold_in(jax.random.key(0), i), widths
+        )
     )(seed)
     players = Players(layers[:cut], layers[cut:])
     step = jax.vmap(partial(step_of, loss), in_axes=(None, 0, 0, 0, 0))
@@ -185,7 +201,9 @@ def local_errors(loss, players, sizes):
     """Distance of an alternating step from the original and from the modified losses' flow."""
 
     def norms(y):
-        return Players(*(optax.tree.norm(g, squared=True) for g in jax.grad(loss)(y)))
+        return Players(
+            *(optax.tree.norm(g, squared=True) for g in jax.grad(loss)(y))
+        )
 
     def modified(h):  # at α = λ = 1
         def first(y):
@@ -205,8 +223,16 @@ def local_errors(loss, players, sizes):
         landed = step(h, players)
 
         def gap(field):
-            path = integrate(field, players, jnp.array([0.0, 1.0]) * h, rtol=1e-10, atol=1e-12)
-            ends = jax.tree.map(lambda x, z: jnp.sum((x[-1] - z) ** 2), path, landed)
+            path = integrate(
+                field,
+                players,
+                jnp.array([0.0, 1.0]) * h,
+                rtol=1e-10,
+                atol=1e-12,
+            )
+            ends = jax.tree.map(
+                lambda x, z: jnp.sum((x[-1] - z) ** 2), path, landed
+            )
             return jnp.sqrt(sum(jax.tree.leaves(ends)))
 
         return gap(original), gap(modified(h))
@@ -218,24 +244,31 @@ with jax.enable_x64():
     logits, loss = make_loss(jnp.tanh)
     x = jnp.asarray(train.images[:256].reshape(256, -1), jnp.float64)
     y = jnp.asarray(train.labels[:256])
-    layers = jax.tree.map(lambda p: p.astype(jnp.float64), init(jax.random.key(7), [16]))
+    layers = jax.tree.map(
+        lambda p: p.astype(jnp.float64), init(jax.random.key(7), [16])
+    )
     players = Players(layers[:1], layers[1:])
     sizes = 0.4 * 2.0 ** -jnp.arange(5, dtype=jnp.float64)
-    errors = jax.jit(partial(local_errors, lambda p: loss(p, x, y)))(players, sizes)
+    errors = jax.jit(partial(local_errors, lambda p: loss(p, x, y)))(
+        players, sizes
+    )
     corollary = pd.DataFrame(
-        {"h": sizes, "original flow": errors[0], "modified losses": errors[1]}, dtype=float
+        {"h": sizes, "original flow": errors[0], "modified losses": errors[1]},
+        dtype=float,
     )
 _ = run.save("corollary", corollary, data=train)
 corollary
 
 # %% tags=["hide-input", "remove-output"]
 slopes = {
-    name: np.diff(np.log(corollary[name]))[-1] / np.diff(np.log(corollary.h))[-1]
+    name: np.diff(np.log(corollary[name]))[-1]
+    / np.diff(np.log(corollary.h))[-1]
     for name in ("original flow", "modified losses")
 }
 claims.record(
     "dd-corollary-5-1",
-    holds=abs(slopes["original flow"] - 2) <= 0.2 and abs(slopes["modified losses"] - 3) <= 0.2,
+    holds=abs(slopes["original flow"] - 2) <= 0.2
+    and abs(slopes["modified losses"] - 3) <= 0.2,
     measured={
         "slope_original": slopes["original flow"],
         "slope_modified": slopes["modified losses"],

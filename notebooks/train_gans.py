@@ -46,7 +46,6 @@ import optax
 from ddbook import page
 from ddbook.sweeps import arms, batch, checkpoints, pictures
 from ddbook.sweeps.arms import adjusted
-
 from ddlib import gan, metrics
 from ddlib import regularizers as reg
 from ddlib.games import Players
@@ -55,7 +54,9 @@ from ddlib.sweep import program_fingerprint
 
 run = page.open("train_gans", profile, parameters)
 s = run.settings
-if profile == "quick":  # a few steps of each program: it takes longer to compile than to run
+if (
+    profile == "quick"
+):  # a few steps of each program: it takes longer to compile than to run
     jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -145,7 +146,9 @@ PAPERS = (0.05, 0.01, 0.005, 0.001)  # the paper's rates
 def pairs(grid):
     """The pairs of rates (α, λ) of a grid."""
     if grid == "variants":
-        grid = {"equal": "level", "full": "square"}.get(s.variants_grid, s.variants_grid)
+        grid = {"equal": "level", "full": "square"}.get(
+            s.variants_grid, s.variants_grid
+        )
     square = [(a, b) for a in s.rates for b in s.rates]
     grids = {
         "square": square,
@@ -157,12 +160,16 @@ def pairs(grid):
         "one": [tuple(s.full_size_rates)],
     }
     if grid not in grids:
-        raise ValueError(f"variants_grid must be equal or full, got {s.variants_grid!r}")
+        raise ValueError(
+            f"variants_grid must be equal or full, got {s.variants_grid!r}"
+        )
     return grids[grid]
 
 
 if unknown := [group for group in s.groups if group not in GROUPS]:
-    raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {unknown[0]!r}")
+    raise ValueError(
+        f"groups must be some of {', '.join(GROUPS)}, got {unknown[0]!r}"
+    )
 runs = [
     batch.Run(group, arm, alpha, lam, seed)
     for group, (grid, members) in GROUPS.items()
@@ -184,8 +191,17 @@ class Scale(NamedTuple):
     evaluate_every: int
 
 
-SWEEP = Scale(s.size, s.width, s.initial_scale, s.batch_size, s.num_steps, s.evaluate_every)
-FULL = Scale(32, 1.0, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4)
+SWEEP = Scale(
+    s.size,
+    s.width,
+    s.initial_scale,
+    s.batch_size,
+    s.num_steps,
+    s.evaluate_every,
+)
+FULL = Scale(
+    32, 1.0, 1.0, s.full_size_batch, s.full_size_steps, s.full_size_steps // 4
+)
 for scale in (SWEEP, FULL):
     if scale.evaluate_every < 1 or scale.num_steps % scale.evaluate_every:
         raise ValueError(
@@ -329,9 +345,19 @@ if train.images.shape[1:] != (32, 32, 3) or s.size < 1 or 32 % s.size:
         f"{train.images.shape[1:]} and size {s.size}"
     )
 scorer = metrics.cifar_scorer()
-SAMPLING = {"key": 1, "batch_size": 250, "recipe": 1}  # raise it when sampling changes
-JUDGE = {"scorer": scorer.checksum, "references": s.num_reference, "recipe": 1}  # raise likewise
-chosen = np.random.default_rng(0).permutation(len(train.images))[: s.num_reference]
+SAMPLING = {
+    "key": 1,
+    "batch_size": 250,
+    "recipe": 1,
+}  # raise it when sampling changes
+JUDGE = {
+    "scorer": scorer.checksum,
+    "references": s.num_reference,
+    "recipe": 1,
+}  # raise likewise
+chosen = np.random.default_rng(0).permutation(len(train.images))[
+    : s.num_reference
+]
 
 
 @lru_cache(maxsize=1)
@@ -340,7 +366,10 @@ def pixels(size):
     factor = train.images.shape[1] // size
     parts = np.split(train.images, range(1000, len(train.images), 1000))
     return np.concatenate(
-        [x.reshape(len(x), size, factor, size, factor, 3).mean((2, 4)) for x in parts]
+        [
+            x.reshape(len(x), size, factor, size, factor, 3).mean((2, 4))
+            for x in parts
+        ]
     )
 
 
@@ -351,7 +380,9 @@ def images(size):
 
 @lru_cache(maxsize=1)
 def networks(scale):
-    return gan.sngan_networks(size=scale.size, width=scale.width, initial_scale=scale.initial_scale)
+    return gan.sngan_networks(
+        size=scale.size, width=scale.width, initial_scale=scale.initial_scale
+    )
 
 
 @cache
@@ -368,7 +399,9 @@ def observe(game, state):
     if int(state.diverged_at) >= 0:
         return {"step": int(state.step), "samples": None}
     key = jax.random.key(SAMPLING["key"])
-    samples = gan.sample(game, state, key, s.num_scored, batch_size=SAMPLING["batch_size"])
+    samples = gan.sample(
+        game, state, key, s.num_scored, batch_size=SAMPLING["batch_size"]
+    )
     packed = pictures.pack((samples + 1) / 2)
     if s.keep_samples:
         return {"step": int(state.step), "samples": packed}
@@ -412,17 +445,27 @@ def program(arm):
 
     def start_and_step(state, images):
         size = (scale.batch_size, rule.update.num_batches)
-        batches = gan.draw_batches(images, state, game.networks.theta.latents, *size)
+        batches = gan.draw_batches(
+            images, state, game.networks.theta.latents, *size
+        )
         return gan.start(game, jax.random.key(0)), step(state, batches)
 
-    return program_fingerprint(start_and_step, begin(arm, game, 0.1, 0.1, 0), images(scale.size))
+    return program_fingerprint(
+        start_and_step, begin(arm, game, 0.1, 0.1, 0), images(scale.size)
+    )
 
 
 def key_of(run):
     """All that a run's samples depend on; the data is added where they are kept."""
     arm, scale = run.arm, scale_of(run.arm)
-    key = {field: getattr(run, field) for field in ("rate_phi", "rate_theta", "seed")}
-    key |= {k: getattr(scale, k) for k in ("batch_size", "num_steps", "evaluate_every")}
+    key = {
+        field: getattr(run, field)
+        for field in ("rate_phi", "rate_theta", "seed")
+    }
+    key |= {
+        k: getattr(scale, k)
+        for k in ("batch_size", "num_steps", "evaluate_every")
+    }
     key |= {"num_scored": s.num_scored, "sampling": SAMPLING}
     if not s.keep_samples:
         key |= JUDGE
@@ -447,9 +490,17 @@ def scores_of(one, found):
         given = row
         if "samples" in row:
             digest = hashlib.sha256(str(row["samples"]).encode()).hexdigest()
-            wanted = {"samples": digest, **JUDGE, "size": scale_of(one.arm).size}
-            given = run.cached(wanted, partial(score, row["samples"]), data=train)
-        scores.append({"step": row["step"], **{k: float(given[k]) for k in batch.SCORES}})
+            wanted = {
+                "samples": digest,
+                **JUDGE,
+                "size": scale_of(one.arm).size,
+            }
+            given = run.cached(
+                wanted, partial(score, row["samples"]), data=train
+            )
+        scores.append(
+            {"step": row["step"], **{k: float(given[k]) for k in batch.SCORES}}
+        )
     last = found["seen"][-1]
     if last.get("samples") is None:
         return scores, last.get("picture")

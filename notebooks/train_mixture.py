@@ -29,13 +29,12 @@ import numpy as np
 import pandas as pd
 from ddbook import page
 from ddbook.sweeps import mixture
-from jax.flatten_util import ravel_pytree
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
-
 from ddlib import gan
 from ddlib.games import Players
 from ddlib.methods import RK4, runge_kutta
 from ddlib.regularizers import DriftTerms
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 run = page.open("train_mixture", profile, parameters)
 s = run.settings
@@ -91,11 +90,15 @@ def mean_distance(x, y):
 
 def generate(state, number, key):
     z = jax.random.normal(key, (number, networks.theta.latents))
-    return networks.theta.apply(state.players.theta, state.memory.statistics, z, True)[0]
+    return networks.theta.apply(
+        state.players.theta, state.memory.statistics, z, True
+    )[0]
 
 
 def fixed_batch():
-    z = jax.random.normal(jax.random.key(3), (len(held_out), networks.theta.latents))
+    z = jax.random.normal(
+        jax.random.key(3), (len(held_out), networks.theta.latents)
+    )
     return gan.Batch(held_out, z, jnp.full(len(held_out), 0.5))
 
 
@@ -189,7 +192,9 @@ def programs(method, loss, regularised):
     @partial(jax.jit, donate_argnums=0)
     def advance(states, num_steps):
         all_of_them = jax.vmap(one)
-        return jax.lax.fori_loop(0, num_steps, lambda _, y: all_of_them(y), states)
+        return jax.lax.fori_loop(
+            0, num_steps, lambda _, y: all_of_them(y), states
+        )
 
     return game, start, advance, jax.jit(jax.vmap(partial(observe, game)))
 
@@ -219,7 +224,9 @@ def begin_all(start, rate):
 def train(arm, at):
     """All seeds of one run: the curves, and the states at the steps `at`, the first of them 0."""
     _, start, advance, look = programs(arm.method, arm.loss, arm.regularised)
-    states = jax.block_until_ready(advance(begin_all(start, arm.rate), 0))  # compiles
+    states = jax.block_until_ready(
+        advance(begin_all(start, arm.rate), 0)
+    )  # compiles
     kept, frames, spent, done, lost = [], [], 0.0, 0, False
     for t in at:
         if t > done and not lost:
@@ -256,7 +263,9 @@ def lost_after(method, loss):
 
 # %% tags=["hide-input"]
 if unknown := set(s.losses) - set(LOSSES):
-    raise ValueError(f"losses: there are {sorted(LOSSES)}, not {sorted(unknown)}")
+    raise ValueError(
+        f"losses: there are {sorted(LOSSES)}, not {sorted(unknown)}"
+    )
 arms = mixture.plan(s)
 frames, kept, samples, lost = [], {}, [], []
 for number, arm in enumerate(arms):
@@ -269,15 +278,25 @@ for number, arm in enumerate(arms):
         first = jax.tree.map(lambda x: x[0], states[-1])
         x = np.asarray(generate(first, 1000, jax.random.key(5)))
         points = {"x": x[:, 0], "y": x[:, 1]}
-        samples.append(pd.DataFrame({"method": name, "regularised": arm.regularised, **points}))
+        samples.append(
+            pd.DataFrame(
+                {"method": name, "regularised": arm.regularised, **points}
+            )
+        )
     at_end = one.energy[one.step == one.step.max()]
-    if arm.loss != mixture.MAIN and not arm.regularised and np.isfinite(at_end).mean() < 0.5:
+    if (
+        arm.loss != mixture.MAIN
+        and not arm.regularised
+        and np.isfinite(at_end).mean() < 0.5
+    ):
         steps = lost_after(arm.method, arm.loss)
         lost.append({"method": name, "loss": arm.loss, "steps": steps})
 curves = run.save("curves", pd.concat(frames, ignore_index=True), data="none")
 _ = run.save("samples", pd.concat(samples, ignore_index=True), data="none")
 lost = pd.DataFrame(lost, columns=["method", "loss", "steps"])
-_ = run.save("lost", lost.astype({"method": str, "loss": str, "steps": int}), data="none")
+_ = run.save(
+    "lost", lost.astype({"method": str, "loss": str, "steps": int}), data="none"
+)
 
 
 # %% [markdown]
@@ -321,17 +340,27 @@ def largest_eigenvalues(state, regularised, number=16):
     along = product("non-saturating", regularised)
     size = ravel_pytree(state.players)[0].size
     matrix = LinearOperator(
-        (size, size), lambda v: np.asarray(along(state, v.astype(np.float32))), dtype=np.float32
+        (size, size),
+        lambda v: np.asarray(along(state, v.astype(np.float32))),
+        dtype=np.float32,
     )
     start = np.random.default_rng(0).normal(size=size).astype(np.float32)
     found = []
-    for which in ("LM", "LI", "LR"):  # largest in size, imaginary part, real part
+    for which in (
+        "LM",
+        "LI",
+        "LR",
+    ):  # largest in size, imaginary part, real part
         try:
             values = eigs(matrix, number, which=which, v0=start, tol=ACCURACY, maxiter=40,
                           return_eigenvectors=False)  # fmt: skip
         except ArpackNoConvergence as stopped:
             values = stopped.eigenvalues
-        found.append(pd.DataFrame({"which": which, "real": values.real, "imaginary": values.imag}))
+        found.append(
+            pd.DataFrame(
+                {"which": which, "real": values.real, "imaginary": values.imag}
+            )
+        )
     return pd.concat(found)
 
 
@@ -343,7 +372,9 @@ for (method, regularised), (steps, states) in kept.items():
         index = np.abs(steps - wanted).argmin()
         for i, seed in enumerate(s.seeds[:3]):
             state = jax.tree.map(lambda x, i=i: x[i], states[index])
-            if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.players)):
+            if not all(
+                np.isfinite(x).all() for x in jax.tree.leaves(state.players)
+            ):
                 continue
             rows.append(
                 largest_eigenvalues(state, regularised).assign(
@@ -361,7 +392,9 @@ _ = run.save("spectra", pd.concat(rows, ignore_index=True), data="none")
 # each run at the notebook's step and loss: the median over the seeds.
 
 # %% tags=["hide-input"]
-last = curves.frame[curves.frame.step == curves.frame.groupby("run").step.transform("max")]
+last = curves.frame[
+    curves.frame.step == curves.frame.groupby("run").step.transform("max")
+]
 last = last[(last.rate == mixture.RATE) & (last.loss == mixture.MAIN)]
 by = ["regularised", "method", "step"]
 last.groupby(by, sort=False)[["modes", "good", "energy"]].median().round(3)

@@ -47,7 +47,6 @@ import numpy as np
 import optax
 import pandas as pd
 from ddbook import page
-
 from ddlib import metrics
 from ddlib import scorer as network
 
@@ -90,21 +89,27 @@ def augment(key, x):
     x = jnp.where(jax.random.bernoulli(flips, 0.5, each), x[:, :, ::-1], x)
     padded = jnp.pad(x, ((0, 0), (3, 3), (3, 3), (0, 0)), "reflect")
     corners = jax.random.randint(moves, (len(x), 2), 0, 7)
-    x = jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), x.shape[1:]))(
-        padded, corners
-    )
+    x = jax.vmap(
+        lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), x.shape[1:])
+    )(padded, corners)
     blurred = jax.image.resize(halve(x), x.shape, "bilinear")
-    return jnp.where(jax.random.bernoulli(coarse, s.coarse_share, each), blurred, x)
+    return jnp.where(
+        jax.random.bernoulli(coarse, s.coarse_share, each), blurred, x
+    )
 
 
-images, labels = jnp.asarray(np.uint8(np.round(255 * train.images))), jnp.asarray(train.labels)
+images, labels = (
+    jnp.asarray(np.uint8(np.round(255 * train.images))),
+    jnp.asarray(train.labels),
+)
 steps_per_epoch = len(labels) // s.batch_size
 num_steps = s.num_epochs * steps_per_epoch
 rate = optax.cosine_onecycle_schedule(
     num_steps, s.peak_rate, pct_start=0.25, div_factor=10, final_div_factor=1000
 )
 optimiser = optax.chain(
-    optax.add_decayed_weights(5e-4), optax.sgd(rate, momentum=0.9, nesterov=True)
+    optax.add_decayed_weights(5e-4),
+    optax.sgd(rate, momentum=0.9, nesterov=True),
 )
 
 
@@ -119,7 +124,9 @@ def step(carry, t, batch):
     params, state, moments, seen = carry
     key = jax.random.fold_in(jax.random.key(s.seed), t)
     x = augment(key, images[batch].astype(jnp.float32) / 255)
-    gradient, (state, now) = jax.grad(loss, has_aux=True)(params, state, x, labels[batch])
+    gradient, (state, now) = jax.grad(loss, has_aux=True)(
+        params, state, x, labels[batch]
+    )
     moves, moments = optimiser.update(gradient, moments, params)
     return optax.apply_updates(params, moves), state, moments, seen + now
 
@@ -130,7 +137,9 @@ def step(carry, t, batch):
 # folded into kernels and biases, rounded to half precision.
 
 # %%
-probability = jax.jit(lambda weights, x: jax.nn.softmax(network.outputs(weights, x)[0]))
+probability = jax.jit(
+    lambda weights, x: jax.nn.softmax(network.outputs(weights, x)[0])
+)
 
 
 def accuracies(params, state):
@@ -141,7 +150,12 @@ def accuracies(params, state):
     right = []
     for start in range(0, len(y) - 99, 100):
         part = slice(start, start + 100)
-        right.append([probability(folded, z[part]).argmax(-1) == y[part] for z in (x, coarse)])
+        right.append(
+            [
+                probability(folded, z[part]).argmax(-1) == y[part]
+                for z in (x, coarse)
+            ]
+        )
     return np.mean(right, axis=(0, 2))
 
 
@@ -156,7 +170,9 @@ for epoch in range(1, s.num_epochs + 1):
         carry = step(carry, t, batch)
         t += 1
         if t % 50 == 0:
-            jax.block_until_ready(carry)  # else progress tells what was queued, not what was done
+            jax.block_until_ready(
+                carry
+            )  # else progress tells what was queued, not what was done
             run.progress(t, num_steps)
     *carry, seen = carry
     mean_loss, mean_accuracy = np.asarray(seen) / steps_per_epoch
@@ -171,16 +187,32 @@ for epoch in range(1, s.num_epochs + 1):
             "test_accuracy_16": coarse,
         }
     )
-epochs = run.save("epochs", pd.DataFrame(rows, dtype=float).astype({"epoch": int}), data=train)
+epochs = run.save(
+    "epochs", pd.DataFrame(rows, dtype=float).astype({"epoch": int}), data=train
+)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Cross-entropy on augmented training batches, and accuracies on training batches and on test images at 32 and at 16 pixels, against epochs. The loss falls and all accuracies rise, fast at first and once more when the learning rate goes to zero; accuracy at 16 pixels ends three or four points below that at 32."}, "figure": {"caption": "Training. Left: mean cross-entropy over an epoch's augmented batches. Right: accuracy on these batches (grey), and on test images as they are (32 pixels) and averaged down to 16 pixels.", "name": "fig-scorer-training"}}
-tables = [table for table in (epochs, run.published("epochs")) if table is not None]
-fig, axes = plt.subplots(len(tables), 2, figsize=(7.2, 3.1 * len(tables)), squeeze=False)
+tables = [
+    table for table in (epochs, run.published("epochs")) if table is not None
+]
+fig, axes = plt.subplots(
+    len(tables), 2, figsize=(7.2, 3.1 * len(tables)), squeeze=False
+)
 for (left, right), table in zip(axes, tables, strict=True):
     frame = table.frame
     left.plot(frame.epoch, frame.train_loss, "o-", ms=3, color="#7F7F7F")
-    left.set(title=table.label, xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
-    right.plot(frame.epoch, frame.train_accuracy, color="#7F7F7F", label="training batches")
+    left.set(
+        title=table.label,
+        xlabel="epoch",
+        ylabel="cross-entropy",
+        ylim=(0, None),
+    )
+    right.plot(
+        frame.epoch,
+        frame.train_accuracy,
+        color="#7F7F7F",
+        label="training batches",
+    )
     for pixels, color in colors.items():
         right.plot(
             frame.epoch, frame[f"test_accuracy_{pixels}"], "o-", ms=3, color=color,
@@ -216,7 +248,9 @@ accuracy = {
 }
 network.write(file, weights, {**provenance, "test_accuracy": accuracy})
 scorer = metrics.load_scorer(file)
-print(f"{scorer.name}: accuracy {accuracy[32]:.4f} at 32 pixels, {accuracy[16]:.4f} at 16")
+print(
+    f"{scorer.name}: accuracy {accuracy[32]:.4f} at 32 pixels, {accuracy[16]:.4f} at 16"
+)
 
 # %% [markdown]
 # ## What it confuses
@@ -226,7 +260,9 @@ confusion = run.save(
     "confusion",
     pd.concat(
         [
-            pd.DataFrame({"actual": test.labels, "predicted": probabilities.argmax(-1)})
+            pd.DataFrame(
+                {"actual": test.labels, "predicted": probabilities.argmax(-1)}
+            )
             .value_counts()
             .rename("images")
             .reset_index()
@@ -241,10 +277,18 @@ confusion = run.save(
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two confusion matrices, at 32 and at 16 pixels. The diagonals dominate. Cats and dogs are confused most, then birds, deer and frogs among each other, and automobiles with trucks; at 16 pixels all of this a little more."}, "figure": {"caption": "Which class (rows) is taken for which (columns), in per cent of the class's test images.", "name": "fig-scorer-confusion"}}
 CLASSES = "plane car bird cat deer dog frog horse ship truck".split()
 table = run.published("confusion") or confusion
-names = CLASSES if table.provenance.dataset["name"] != "shapes" else [str(i) for i in range(10)]
+names = (
+    CLASSES
+    if table.provenance.dataset["name"] != "shapes"
+    else [str(i) for i in range(10)]
+)
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.1), sharey=True)
-for ax, (pixels, frame) in zip(axes, table.frame.groupby("pixels", sort=False), strict=True):
-    counts = frame.pivot_table(index="actual", columns="predicted", values="images", aggfunc="sum")
+for ax, (pixels, frame) in zip(
+    axes, table.frame.groupby("pixels", sort=False), strict=True
+):
+    counts = frame.pivot_table(
+        index="actual", columns="predicted", values="images", aggfunc="sum"
+    )
     counts = counts.reindex(index=range(10), columns=range(10)).fillna(0)
     share = 100 * counts.div(counts.sum(axis=1), axis=0).to_numpy()
     ax.imshow(share, vmin=0, vmax=100, cmap="Blues")
@@ -254,7 +298,14 @@ for ax, (pixels, frame) in zip(axes, table.frame.groupby("pixels", sort=False), 
                 column, row, f"{value:.0f}", ha="center", va="center", fontsize=7.5,
                 color="w" if value > 55 else "k",
             )  # fmt: skip
-    ax.set_xticks(range(10), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
+    ax.set_xticks(
+        range(10),
+        names,
+        rotation=60,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=9,
+    )
     ax.set_yticks(range(10), names, fontsize=9)
     right = 100 * counts.to_numpy().trace() / counts.to_numpy().sum()
     ax.set_title(f"{pixels} pixels: {right:.1f} % right", fontsize=10.5)
@@ -289,14 +340,20 @@ for n in s.sizes:
             order = draws.permutation(len(test.labels))
         chosen = order[draw * n : (draw + 1) * n]
         for pixels, (probabilities, features) in seen.items():
-            statistics = metrics.feature_statistics(features[chosen], scorer.name)
+            statistics = metrics.feature_statistics(
+                features[chosen], scorer.name
+            )
             rows.append(
                 {
                     "pixels": pixels,
                     "n": n,
                     "draw": draw,
-                    "inception_score": metrics.inception_score(probabilities[chosen]).mean,
-                    "frechet_distance": metrics.frechet_distance(statistics, reference[pixels]),
+                    "inception_score": metrics.inception_score(
+                        probabilities[chosen]
+                    ).mean,
+                    "frechet_distance": metrics.frechet_distance(
+                        statistics, reference[pixels]
+                    ),
                     "num_reference": reference[pixels].num_images,
                     "scorer": scorer.name,
                 }
@@ -308,10 +365,21 @@ table = run.published("real_images") or ceiling
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.5))
 for pixels, group in table.frame.groupby("pixels", sort=False):
     for ax, key in ((left, "inception_score"), (right, "frechet_distance")):
-        ax.plot(group.n, group[key], "o", mfc="none", ms=4, color=colors[pixels])
-        ax.plot(group.groupby("n")[key].mean(), color=colors[pixels], label=f"{pixels} pixels")
+        ax.plot(
+            group.n, group[key], "o", mfc="none", ms=4, color=colors[pixels]
+        )
+        ax.plot(
+            group.groupby("n")[key].mean(),
+            color=colors[pixels],
+            label=f"{pixels} pixels",
+        )
 first = table.frame.groupby("n").frechet_distance.mean()
-right.plot(first.index, first.iloc[0] * first.index[0] / first.index, color="#7F7F7F", lw=1)
+right.plot(
+    first.index,
+    first.iloc[0] * first.index[0] / first.index,
+    color="#7F7F7F",
+    lw=1,
+)
 right.set(yscale="log", ylabel="Fréchet distance")
 left.set(ylabel="Inception score")
 for ax in (left, right):
@@ -319,7 +387,10 @@ for ax in (left, right):
     ax.set_xticks(first.index, [f"{n}" for n in first.index], rotation=45)
     ax.set_xticks([], minor=True)
 left.legend(loc="lower right")
-fig.suptitle(f"{table.label}, {table.frame.num_reference.iloc[0]} training images", fontsize=10.5)
+fig.suptitle(
+    f"{table.label}, {table.frame.num_reference.iloc[0]} training images",
+    fontsize=10.5,
+)
 plt.show()
 
 # %% [markdown]
@@ -367,23 +438,42 @@ for kind, (spoil, levels) in SPOIL.items():
         for pixels in real:
             x = np.float32(spoil(level, real[pixels][: s.num_distorted], y))
             result = metrics.score(scorer, x, reference[pixels])
-            rows.append({"kind": kind, "level": level, "pixels": pixels, **result._asdict()})
+            rows.append(
+                {
+                    "kind": kind,
+                    "level": level,
+                    "pixels": pixels,
+                    **result._asdict(),
+                }
+            )
 spoilt = run.save("distortions", pd.DataFrame(rows), data=train)
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Six panels: Frechet distance above, Inception score below, against the level of noise, of blur and of classes left out, for 32 and 16 pixels. The Frechet distance grows with every level; the Inception score falls."}, "figure": {"caption": "Scores of real test images that are spoilt more and more.", "name": "fig-scorer-spoilt"}}
 table = run.published("distortions") or spoilt
 fig, axes = plt.subplots(2, 3, figsize=(7.4, 4.8), sharex="col", sharey="row")
-for column, (kind, frame) in zip(axes.T, table.frame.groupby("kind", sort=False), strict=True):
-    for ax, key in zip(column, ("frechet_distance", "inception_score"), strict=True):
+for column, (kind, frame) in zip(
+    axes.T, table.frame.groupby("kind", sort=False), strict=True
+):
+    for ax, key in zip(
+        column, ("frechet_distance", "inception_score"), strict=True
+    ):
         for pixels, group in frame.groupby("pixels", sort=False):
             ax.plot(
-                group.level, group[key], "o-", ms=4, color=colors[pixels], label=f"{pixels} pixels"
+                group.level,
+                group[key],
+                "o-",
+                ms=4,
+                color=colors[pixels],
+                label=f"{pixels} pixels",
             )
     column[1].set_xlabel(kind)
 axes[0, 0].set(ylabel="Fréchet distance", yscale="log")
 axes[1, 0].set(ylabel="Inception score", ylim=(1, None))
 axes[0, 0].legend(loc="lower right")
-fig.suptitle(f"{table.label}, {table.frame.num_images.iloc[0]} test images", fontsize=10.5)
+fig.suptitle(
+    f"{table.label}, {table.frame.num_images.iloc[0]} test images",
+    fontsize=10.5,
+)
 plt.show()
 
 # %% [markdown]

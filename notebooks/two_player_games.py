@@ -28,7 +28,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ddbook import page
-
 from ddlib.drift import modified_field, published_drift
 from ddlib.flows import integrate
 from ddlib.games import Players, linear_game
@@ -95,7 +94,13 @@ def draw(axes, eps, h, start, num_steps, limit):
                     }
                 )
             )
-        ax.plot(paths["flow"].phi, paths["flow"].theta, color=colors["flow"], lw=1, label="flow")
+        ax.plot(
+            paths["flow"].phi,
+            paths["flow"].theta,
+            color=colors["flow"],
+            lw=1,
+            label="flow",
+        )
         ax.plot(
             paths["iterates"].phi, paths["iterates"].theta, "o", ms=5, mfc="none",
             color=colors[update], label="updates",
@@ -117,7 +122,10 @@ def worst_distances(paths, update):
     wide = paths[paths["update"] == update].pivot(index="step", columns="path")
 
     def from_iterates(what):
-        gap = [wide[player][what] - wide[player]["iterates"] for player in ("phi", "theta")]
+        gap = [
+            wide[player][what] - wide[player]["iterates"]
+            for player in ("phi", "theta")
+        ]
         return float(np.hypot(*gap).max())
 
     return from_iterates("flow"), from_iterates("modified")
@@ -125,8 +133,12 @@ def worst_distances(paths, update):
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two spirals into the origin, simultaneous and alternating updates. In both panels the modified flow passes through the circles of the updates; the original flow spirals in at another pace."}, "figure": {"caption": "DD, Figure 2: $\\epsilon = 0.2$, $h = 0.2$. The first-order modified flow (green) passes through the updates (circles); the original flow (black) does not. Simultaneous updates contract more slowly than the flow, alternating ones about as fast, with another phase.", "name": "fig-modified-flow"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
-figure_2 = draw(axes, 0.2, 0.2, Players(jnp.array(0.08), jnp.array(-0.05)), s.num_steps, 0.1)
-fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+figure_2 = draw(
+    axes, 0.2, 0.2, Players(jnp.array(0.08), jnp.array(-0.05)), s.num_steps, 0.1
+)
+fig.legend(
+    *axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3
+)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -134,7 +146,9 @@ _ = run.save("figure_2", figure_2, data="none")
 distances = {update: worst_distances(figure_2, update) for update in UPDATES}
 claims.record(
     "dd-fig2-overlay",
-    holds=all(modified <= original / 4 for original, modified in distances.values()),
+    holds=all(
+        modified <= original / 4 for original, modified in distances.values()
+    ),
     measured={
         f"{what}_{update}": distances[update][i]
         for update in UPDATES
@@ -160,8 +174,17 @@ start = Players(jnp.array(0.07), jnp.array(-0.09))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: simultaneous updates spiral outwards, followed by the modified flow, while the original flow spirals inwards. Right: alternating updates spiral inwards together with the modified flow."}, "figure": {"caption": "DD, Figure 3: $\\epsilon = 0.09$, $h = 0.2$; 44 simultaneous steps, 500 alternating ones. The same game, the same step size, another order of play.", "name": "fig-drift-decides"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
-figure_3 = draw(axes, 0.09, 0.2, start, {"simultaneous": 44, "alternating": s.num_steps}, 0.14)
-fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+figure_3 = draw(
+    axes,
+    0.09,
+    0.2,
+    start,
+    {"simultaneous": 44, "alternating": s.num_steps},
+    0.14,
+)
+fig.legend(
+    *axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3
+)
 plt.show()
 
 # %% [markdown]
@@ -216,7 +239,9 @@ for claim, update, wanted in (
 claims.record(
     "dd-fig3-original-misleads",
     holds=original_stable and grew["simultaneous"],
-    measured={"real_part_original": complex(eigenvalues(field, origin)[0]).real},
+    measured={
+        "real_part_original": complex(eigenvalues(field, origin)[0]).real
+    },
     data="none",
 )
 with_printed_sign = linear_game(0.09, -0.09)
@@ -224,7 +249,10 @@ printed = complex(eigenvalues(with_printed_sign, origin)[0])
 claims.record(
     "erratum-eq10-sign",
     holds=not bool(is_stable(with_printed_sign, origin)),
-    measured={"real_part_as_printed": printed.real, "imaginary_part_as_printed": printed.imag},
+    measured={
+        "real_part_as_printed": printed.real,
+        "imaginary_part_as_printed": printed.imag,
+    },
     data="none",
 )
 
@@ -250,7 +278,8 @@ def stability_map(update, hs, epss):
         step = UPDATES[update](linear_game(eps, eps))
         radius = jnp.abs(eigenvalues(lambda y: step(h, y), origin)).max()
         abscissas = [
-            eigenvalues(modified_field(step, h, order=order), origin).real.max() for order in (1, 3)
+            eigenvalues(modified_field(step, h, order=order), origin).real.max()
+            for order in (1, 3)
         ]
         return radius, *abscissas
 
@@ -263,13 +292,25 @@ maps = {update: stability_map(update, hs, epss) for update in UPDATES}
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two maps over step size and contraction. Simultaneous updates are stable only below a line h about two epsilon, alternating updates almost everywhere. The lines of the first- and third-order modified flows lie on the exact boundary for small steps and leave it for large ones. Both points of Figure 3 are marked."}, "figure": {"caption": "Spectral radius of one step over step size and contraction: blue converges, red diverges, white is neutral. Thin grey line: the exact boundary. Thick lines: where the verdict of the modified flow changes, first order (green, solid) and third order (black, dotted). Stars: DD, Figures 2 ($\\epsilon = 0.2$) and 3 ($\\epsilon = 0.09$).", "name": "fig-stability-map"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), sharey=True)
-for ax, (update, (radius, first, third)) in zip(axes, maps.items(), strict=True):
+for ax, (update, (radius, first, third)) in zip(
+    axes, maps.items(), strict=True
+):
     image = ax.pcolormesh(
-        hs, epss, np.log(radius), cmap="RdBu_r", vmin=-0.4, vmax=0.4, shading="gouraud"
+        hs,
+        epss,
+        np.log(radius),
+        cmap="RdBu_r",
+        vmin=-0.4,
+        vmax=0.4,
+        shading="gouraud",
     )
     ax.contour(hs, epss, radius, levels=[1.0], colors="0.45", linewidths=1)
-    ax.contour(hs, epss, first, levels=[0.0], colors=colors["modified"], linewidths=2)
-    ax.contour(hs, epss, third, levels=[0.0], colors="k", linestyles=":", linewidths=2)
+    ax.contour(
+        hs, epss, first, levels=[0.0], colors=colors["modified"], linewidths=2
+    )
+    ax.contour(
+        hs, epss, third, levels=[0.0], colors="k", linestyles=":", linewidths=2
+    )
     ax.plot([0.2, 0.2], [0.2, 0.09], "k*", ms=9)
     ax.set(title=update, xlabel="step size $h$")
     ax.grid(False)
@@ -335,12 +376,20 @@ def published(y):  # each player's velocity on its own clock
 
 
 def on_one_clock(velocity):
-    return lambda y: Players(rates.phi * velocity(y).phi, rates.theta * velocity(y).theta)
+    return lambda y: Players(
+        rates.phi * velocity(y).phi, rates.theta * velocity(y).theta
+    )
 
 
 def two_clock_step(h, y):
     ends = [
-        integrate(published, y, jnp.array([0.0, 1.0]) * rate * h, rtol=1e-10, atol=1e-12)
+        integrate(
+            published,
+            y,
+            jnp.array([0.0, 1.0]) * rate * h,
+            rtol=1e-10,
+            atol=1e-12,
+        )
         for rate in rates
     ]
     return Players(ends[0].phi[-1], ends[1].theta[-1])
@@ -351,7 +400,9 @@ candidates = {
     "original flow": integrate(on_one_clock(field), start, times),
     "published, one clock": integrate(on_one_clock(published), start, times),
     "published, two clocks": iterate(two_clock_step, h, start, 100),
-    "joint field, one clock": integrate(modified_field(step, h, order=1), start, times),
+    "joint field, one clock": integrate(
+        modified_field(step, h, order=1), start, times
+    ),
 }
 truth = iterate(step, h, start, 100)
 clocks = pd.concat(
@@ -359,7 +410,9 @@ clocks = pd.concat(
         {
             "candidate": name,
             "step": np.arange(101),
-            "distance": np.hypot(path.phi - truth.phi, path.theta - truth.theta),
+            "distance": np.hypot(
+                path.phi - truth.phi, path.theta - truth.theta
+            ),
         }
     )
     for name, path in candidates.items()
@@ -398,7 +451,9 @@ claims.record(
         and (shown["published, two clocks"] < shown["original flow"] / 5).all()
     ),
     measured={
-        f"{key}_{n}": shown.loc[n, name] for key, name in names.items() for n in (1, 10, 100)
+        f"{key}_{n}": shown.loc[n, name]
+        for key, name in names.items()
+        for n in (1, 10, 100)
     },
     data="none",
 )

@@ -37,7 +37,6 @@ from ddbook.sweeps.arms import (
     SIMULTANEOUS,
     color_of,
 )
-
 from ddlib import regularizers as reg
 from ddlib.games import Players
 
@@ -51,7 +50,11 @@ ALONE = {"discriminator": DISCRIMINATOR, "generator": GENERATOR}
 
 def named(groups):
     """Measured values of several comparisons in one record, each under its comparison's name."""
-    return {f"{group}_{k}": v for group, found in groups.items() for k, v in found.items()}
+    return {
+        f"{group}_{k}": v
+        for group, found in groups.items()
+        for k, v in found.items()
+    }
 
 
 def strengths(player):
@@ -98,7 +101,11 @@ pd.DataFrame(coefficients).T
 # {ref}`How runs are compared <how-gans-are-compared>` is said in the chapter on updates.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance with published and joint-clock coefficients at unequal rates."}, "figure": {"caption": "Unequal rates only: no cancellation, published coefficients, coefficients of the joint clock.", "name": "fig-clocks"}}
-clocks = {"simultaneous": SIMULTANEOUS, "published": CANCELLED, "joint clock": JOINT}
+clocks = {
+    "simultaneous": SIMULTANEOUS,
+    "published": CANCELLED,
+    "joint clock": JOINT,
+}
 figures.figure(sweep.uneven(shown), clocks, needed=[JOINT])
 plt.show()
 
@@ -150,14 +157,23 @@ if sweep.has(here, JOINT, CANCELLED):
 # the published coefficients help, these should help at least as much.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Grids of numbers: the Fréchet distance at the end for each pair of rates, for simultaneous updates, published coefficients and coefficients that cancel on one clock."}, "figure": {"caption": "Fréchet distance at the end (median over seeds, less is better) for each pair of rates. The last has the coefficients of the joint clock, which at one rate for both players are the published ones.", "name": "fig-clock-map"}}
-maps = {"simultaneous": SIMULTANEOUS, "published": CANCELLED, "on one clock": EXACT}
+maps = {
+    "simultaneous": SIMULTANEOUS,
+    "published": CANCELLED,
+    "on one clock": EXACT,
+}
 figures.maps(shown, maps)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
 if sweep.has(here, EXACT, SIMULTANEOUS):
     found = pairs.judge(here, EXACT, SIMULTANEOUS)
-    claims.record("ours-exact-cancelling", holds=pairs.improves(found), measured=found, data=data)
+    claims.record(
+        "ours-exact-cancelling",
+        holds=pairs.improves(found),
+        measured=found,
+        data=data,
+    )
 
 # %% [markdown]
 # :::{when-judged} ours-exact-cancelling
@@ -195,7 +211,10 @@ if sweep.has(here, DISCRIMINATOR, GENERATOR, SIMULTANEOUS):
         asides["both"] = pairs.judge(here, CANCELLED, DISCRIMINATOR)
     claims.record(
         "ours-which-term",
-        holds=all(found["chance"] < 0.01 and found["every_seed"] for found in against.values()),
+        holds=all(
+            found["chance"] < 0.01 and found["every_seed"]
+            for found in against.values()
+        ),
         measured=named(against | asides),
         data=data,
     )
@@ -212,7 +231,10 @@ if sweep.has(here, *(arm for two in CLOCKS.values() for arm in two)):
         against[label] = pairs.tally(both.assign(gain=gain))
     claims.record(
         "ours-stronger-penalty",
-        holds=all(found["chance"] < 0.01 and found["every_seed"] for found in against.values()),
+        holds=all(
+            found["chance"] < 0.01 and found["every_seed"]
+            for found in against.values()
+        ),
         measured=named(against),
         data=data,
     )
@@ -252,7 +274,12 @@ if sweep.has(here, *(arm for two in CLOCKS.values() for arm in two)):
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Fréchet distance at the end against the rate of both players, a mark a seed, with the discriminator's term at zero, half, once and twice the coefficient that cancels it."}, "figure": {"caption": "The discriminator's term alone at multiples of the coefficient that cancels it (0: simultaneous updates). Fréchet distance at the end at each rate of both players: a mark a seed, the line at the median.", "name": "fig-strengths-discriminator"}}
 def one_term(player):
     labels = strengths(player)
-    colors = [color_of(SIMULTANEOUS), "#56B4E9", color_of(labels["1"]), "#000000"]
+    colors = [
+        color_of(SIMULTANEOUS),
+        "#56B4E9",
+        color_of(labels["1"]),
+        "#000000",
+    ]
     return figures.along(sweep.common(shown, labels.values()), labels, colors)
 
 
@@ -266,21 +293,35 @@ plt.show()
 # %% tags=["hide-input", "remove-output"]
 OTHERS = {"half": "½", "twice": "2"}
 LABELS = {"once": "1", **OTHERS}
-if sweep.has(here, *(arm for player in ALONE for arm in strengths(player).values())):
+if sweep.has(
+    here, *(arm for player in ALONE for arm in strengths(player).values())
+):
     against = {}
     for player in ALONE:
         arms = strengths(player)
         for label, other in OTHERS.items():
-            both = pairs.paired(here, arms["1"], arms[other], "frechet_distance")
+            both = pairs.paired(
+                here, arms["1"], arms[other], "frechet_distance"
+            )
             against[f"{player}_{label}"] = pairs.tally(both)
-    ran = {f"{player}_{k}": strengths(player)[v] for player in ALONE for k, v in LABELS.items()}
+    ran = {
+        f"{player}_{k}": strengths(player)[v]
+        for player in ALONE
+        for k, v in LABELS.items()
+    }
     ran = {"neither": SIMULTANEOUS, **ran}
     ended = sweep.outcomes(sweep.level(here), ran.values())["farther"]
     claims.record(
         "ours-strength-that-cancels",
-        holds=all(against[f"discriminator_{label}"]["chance"] < 0.05 for label in OTHERS),
+        holds=all(
+            against[f"discriminator_{label}"]["chance"] < 0.05
+            for label in OTHERS
+        ),
         measured=named(against)
-        | {f"{k}_farther": int(number) for k, number in zip(ran, ended, strict=True)},
+        | {
+            f"{k}_farther": int(number)
+            for k, number in zip(ran, ended, strict=True)
+        },
         data=data,
     )
 
@@ -319,7 +360,11 @@ WANTED = [
     (DISCRIMINATOR, GENERATOR),
     (CANCELLED, DISCRIMINATOR),
     (DISCRIMINATOR, ALONE_JOINT),
-    *((strengths(player)["1"], strengths(player)[k]) for player in ALONE for k in ("½", "2")),
+    *(
+        (strengths(player)["1"], strengths(player)[k])
+        for player in ALONE
+        for k in ("½", "2")
+    ),
 ]
 _ = run.save("pairs", pairs.compare(here, WANTED), data=data)
 PARTS = {

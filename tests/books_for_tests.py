@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 from ddbook.runner import files, places
 from ddbook.runner.job import describe
@@ -40,8 +39,8 @@ import os, sys, time
 import matplotlib.pyplot as plt
 import pandas as pd
 
-run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": 1.0}))
-run.claims.record("demo-holds", True, {"loss": 1.0})
+run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": 1.0}), data="none")
+run.claims.record("demo-holds", True, {"loss": 1.0}, data="none")
 run.progress(3, 3, "done")
 plt.plot([1, 2])
 print(sys.executable, os.environ["PYTHONHASHSEED"], os.environ.get("JAX_PLATFORMS"), os.getcwd())
@@ -89,11 +88,6 @@ def finish(root: Path, name: str = "demo", profile: str = "quick") -> places.Pro
     files.write_json({**record, "seconds": 1.25, "key": key, "finished": "now"}, made.record)
     made.notebook.write_text("{}")
     return made
-
-
-def dataset(stand_in: bool) -> SimpleNamespace:
-    """A dataset, as far as provenance goes."""
-    return SimpleNamespace(name="digits", checksum="0123", stand_in=stand_in)
 
 
 def in_book(root: Path, *command: str, **options) -> subprocess.CompletedProcess[str]:

@@ -19,10 +19,12 @@ def _forget_compiled_programs():
 
 @pytest.fixture
 def book(tmp_path, monkeypatch):
-    """A book of its own for one test; this process's `page.open` works in it."""
+    """A book of its own for one test; this process's `page.open` works in it, without MNIST."""
     from books_for_tests import make_book
 
     monkeypatch.setenv("DDBOOK_ROOT", str(tmp_path / "repo"))
-    for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD"):
+    for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD", "DDLIB_DATA"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DDLIB_OFFLINE", "1")
+    monkeypatch.setattr("ddlib.data.files.cache", lambda name: tmp_path / "cache" / name)
     return make_book(tmp_path / "repo")

@@ -22,8 +22,8 @@ import pandas as pd
 
 # %%
 slope = 2  # of the curve
-run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": slope}))
-run.claims.record("demo-holds", True, {"loss": 1.0})
+run.save("curve", pd.DataFrame({"seed": range(s.num_seeds), "loss": slope}), data="none")
+run.claims.record("demo-holds", True, {"loss": 1.0}, data="none")
 print("computed")
 """
 DRAWS = """\
@@ -143,7 +143,7 @@ def test_a_finished_run_is_drawn_again_from_its_tables(book, capfd):
     assert page.cells[-1].metadata.mystnb.image.alt == "A curve that rises."
 
     # a figure that says it needs tables and saves one all the same is found when it draws
-    rewrite(book, ("fig, ax = plt.subplots()", 'getattr(run, "save")("curve", curve)'))
+    rewrite(book, ("fig, ax = plt.subplots()", 'getattr(run, "save")("curve", curve, data="none")'))
     rewrite(book, ("ax.plot(curve.loss)", ""), ("ax.set_yticks([0, 1])", ""))
     run.run(describe(book, "quick", "demo"))
     assert "could not be drawn from its tables; it runs as a whole" in capfd.readouterr().err
@@ -197,6 +197,26 @@ def test_the_sources_keep_these_rules():
         cells.check(source)
         tagged += sum(cells.FIGURE in cell.tags for cell in cells.read(source))
     assert tagged > 50
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ddlib import data; data.load('iris')",
+        "from ddlib.data import load",
+        "import ddlib.data",
+        "from sklearn.datasets import load_iris",
+        "from sklearn import datasets",
+        "import sklearn.datasets as toys",
+        "import ddlib; ddlib.data.load('iris')",
+    ],
+)
+def test_data_comes_from_the_run_alone(book, line):
+    """Whatever else gives data leaves no note of what a table rests on."""
+    source = book / "notebooks" / "demo.py"
+    source.write_text(f"{source.read_text()}\n# %%\n{line}\n")
+    with pytest.raises(ValueError, match=r"demo\.py:\d+: data must come from run\.data, got "):
+        describe(book, "quick", "demo")
 
 
 def test_cells_are_read_as_jupytext_reads_them():

@@ -481,7 +481,7 @@ def test_a_batch_in_another_locale_without_git_below_strange_letters(world, tmp_
 import pandas as pd
 from ddbook import page
 run = page.open(os.environ["DDBOOK_NAME"], profile, parameters)
-run.save("curve", pd.DataFrame({"η": [1.0], "seed": [0]}))
+run.save("curve", pd.DataFrame({"η": [1.0], "seed": [0]}), data="none")
 run.progress(1, 1, "η")
 print("η")"""
     )

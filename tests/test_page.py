@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from books_for_tests import (
     SECTION,
-    dataset,
     finish,
     in_book,
 )
@@ -26,18 +25,20 @@ def test_a_page_opened_by_hand_writes_in_place_and_is_no_finished_run(book):
     opened = page.open("demo", "quick")
     assert keys.stale(describe(book, "quick", "demo")) == ["no finished run"]
     frame = pd.DataFrame({"seed": [4, 2, 4], "loss": [1.0, 2.0, 3.0]})
-    saved = opened.save("curve", frame)
+    saved = opened.save("curve", frame, data="none")
     assert saved.provenance.seeds == [2, 4] and saved.provenance.parameters == SECTION
     assert (made.folder / "curve.parquet").is_file()
     for _ in range(2):  # a cell is run again
-        opened.claims.record("demo-holds", True, {"loss": 1.0})
+        opened.claims.record("demo-holds", True, {"loss": 1.0}, data="none")
     assert len(files.read_json(made.claims)["records"]) == 1
     pd.testing.assert_frame_equal(page.open("reader", "quick").load("curve", "demo").frame, frame)
 
 
 def test_other_settings_have_a_place_of_their_own(book):
     made = finish(book)
-    page.open("demo", "quick", {"num_seeds": 5}).save("curve", pd.DataFrame({"x": [1]}))
+    page.open("demo", "quick", {"num_seeds": 5}).save(
+        "curve", pd.DataFrame({"x": [1]}), data="none"
+    )
     assert keys.stale(describe(book, "quick", "demo")) == [] and not list(
         made.folder.glob("*.parquet")
     )
@@ -46,7 +47,7 @@ def test_other_settings_have_a_place_of_their_own(book):
 
 def test_a_missing_table_says_which_there_are_and_how_to_make_it(book):
     opened = page.open("demo", "standard")
-    opened.save("curve", pd.DataFrame({"x": [1]}))
+    opened.save("curve", pd.DataFrame({"x": [1]}), data="none")
     with pytest.raises(
         FileNotFoundError, match=r"table must be one of curve, got 'curv'; did you mean 'curve'\?"
     ):
@@ -56,27 +57,13 @@ def test_a_missing_table_says_which_there_are_and_how_to_make_it(book):
     with pytest.raises(ValueError, match="notebook must be one of demo, reader, got 'readr'"):
         opened.load("curve", "readr")
     with pytest.raises(ValueError, match="is no name"):
-        opened.save("../curve", pd.DataFrame())
+        opened.save("../curve", pd.DataFrame(), data="none")
     assert opened.published("curve") is None
-
-
-def test_data_marks_what_is_saved_and_recorded_after_it(book):
-    opened = page.open("demo", "quick")
-    before = opened.save("before", pd.DataFrame({"x": [1]}))
-    opened.uses(dataset(stand_in=True))
-    after = opened.save("after", pd.DataFrame({"x": [1]}))
-    assert before.provenance.dataset is None and after.provenance.dataset["stand_in"] is True
-    assert after.label == "quick profile, stand-in data"
-    assert opened.claims.record("demo-holds", True, {"x": 1}).dataset["stand_in"] is True
-    other = page.open("reader", "quick")
-    other.uses(opened.load("after"))
-    assert other.claims.record("demo-holds", True, {"x": 1}).dataset["checksum"] == "0123"
 
 
 def test_a_card_tells_data_labels_and_links_and_escapes_them(book):
     opened = page.open("demo", "quick", {"mode": "<b>"})
-    opened.uses(dataset(stand_in=True))
-    opened.save("curve", pd.DataFrame({"x": [1, 2]}))
+    opened.save("curve", pd.DataFrame({"x": [1, 2]}), data=opened.data("mnist"))
     shown = opened.card()._repr_html_()
     assert "stand-in data: digits" in shown and "curve, 2 rows" in shown
     assert 'href="../tables/quick/demo/curve.parquet"' in shown
@@ -93,28 +80,32 @@ def test_a_training_that_finished_is_not_done_again(book):
 
     def train():
         calls.append(1)
-        assert opened.scratch({"seed": 1}).name.endswith(".partial")
+        assert opened.scratch({"seed": 1}, data="none").name.endswith(".partial")
         return {"loss": [1.0, float("nan")]}
 
     with pytest.raises(KeyError):
-        opened.stored({"seed": 1})
-    first = opened.cached({"seed": 1}, train)
+        opened.stored({"seed": 1}, data="none")
+    first = opened.cached({"seed": 1}, train, data="none")
     assert first["loss"] == [1.0, "nan"]  # as it will be read
     assert {"seconds", "commit", "dirty", "device"} <= set(first)
     again = page.open("demo", "standard")  # another profile, the same training
-    assert again.digest({"seed": 1}) == opened.digest({"seed": 1}) != opened.digest({"seed": 2})
-    assert again.cached({"seed": 1}, train)["seconds"] == first["seconds"]
-    assert again.stored({"seed": 1})["loss"] == [1.0, "nan"]
+    assert (
+        again.digest({"seed": 1}, data="none")
+        == opened.digest({"seed": 1}, data="none")
+        != opened.digest({"seed": 2}, data="none")
+    )
+    assert again.cached({"seed": 1}, train, data="none")["seconds"] == first["seconds"]
+    assert again.stored({"seed": 1}, data="none")["loss"] == [1.0, "nan"]
     assert len(calls) == 1
-    again.uses(dataset(stand_in=False))
-    assert again.digest({"seed": 1}) != opened.digest({"seed": 1})
-    again.cached({"seed": 1}, lambda: {"loss": []})
-    assert again.stored({"seed": 1})["loss"] == []
-    assert opened.stored({"seed": 1})["loss"] == [1.0, "nan"]
+    digits = again.data("digits")
+    assert again.digest({"seed": 1}, data=digits) != opened.digest({"seed": 1}, data="none")
+    again.cached({"seed": 1}, lambda: {"loss": []}, data=digits)
+    assert again.stored({"seed": 1}, data=digits)["loss"] == []
+    assert opened.stored({"seed": 1}, data="none")["loss"] == [1.0, "nan"]
 
 
 def test_a_published_table_is_labelled_and_linked_as_such(book):
-    page.open("demo", "standard").save("curve", pd.DataFrame({"x": [1]}))
+    page.open("demo", "standard").save("curve", pd.DataFrame({"x": [1]}), data="none")
     (book / "results" / "demo").mkdir(parents=True)
     folder = places.products(book, "standard", "demo").folder
     shutil.copy(folder / "curve.parquet", book / "results" / "demo")

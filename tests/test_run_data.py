@@ -1,5 +1,6 @@
 """The data of a run: what is noted, what tables and claims say they rest on, what keys hold."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -7,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from books_for_tests import SECTION, SOURCE, finish, make_book
+from books_for_tests import SECTION, SOURCE, finish
 from ddbook import page
-from ddbook.page import run as page_run
 from ddbook.runner import cells, datasets, files, keys, publish, run, tables
 from ddbook.runner.job import describe
 
@@ -18,18 +18,6 @@ from ddlib import data
 FRAME = pd.DataFrame({"x": [1.0]})
 IRIS = {"name": "iris", "checksum": data.fingerprint("iris"), "stand_in": False}
 DIGITS = {"name": "digits", "checksum": data.fingerprint("digits"), "stand_in": False}
-
-
-@pytest.fixture
-def book(tmp_path, monkeypatch) -> Path:
-    """A book whose every table and claim must name its data; no MNIST is at hand."""
-    monkeypatch.setenv("DDBOOK_ROOT", str(tmp_path / "repo"))
-    for name in ("DDBOOK_FOLDER", "DDBOOK_NAME", "DDBOOK_LOG_FD", "DDLIB_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DDLIB_OFFLINE", "1")
-    monkeypatch.setattr("ddlib.data.files.cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(page_run, "DATA_MUST_BE_NAMED", True)
-    return make_book(tmp_path / "repo")
 
 
 def write(book: Path, cell: str, **settings: object) -> None:
@@ -114,11 +102,12 @@ def test_data_that_came_by_another_way_is_refused(book):
     assert opened.save("curve", FRAME, data=iris).provenance.dataset == IRIS  # the same data
 
 
-def test_a_table_of_old_is_read_and_shown_and_nothing_new_rests_on_it(book, monkeypatch):
+def test_a_table_of_old_is_read_and_shown_and_nothing_new_rests_on_it(book):
     opened = page.open("demo", "quick")
-    monkeypatch.setattr(page_run, "DATA_MUST_BE_NAMED", False)
-    old = opened.save("curve", FRAME)
-    monkeypatch.setattr(page_run, "DATA_MUST_BE_NAMED", True)
+    new = opened.save("curve", FRAME, data="none")
+    path = book / "runs" / "quick" / "demo" / "curve.parquet"
+    tables.write_table(FRAME, path, dataclasses.replace(new.provenance, dataset=None))
+    old = opened.load("curve")
     assert on_disk(book) is None
     assert "data:" not in opened.card(opened.load("curve"))._repr_html_()
     with pytest.raises(

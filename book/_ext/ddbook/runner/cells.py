@@ -25,7 +25,7 @@ TAGS = (
     *(PARAMETERS, FIGURE, "hide-input", "hide-output", "hide-cell"),
     *("remove-input", "remove-output", "remove-cell", "scroll-output"),
 )
-KEEPS = ("save", "record", "cached", "uses", "data")  # what a figure cell must not call
+KEEPS = ("save", "record", "cached", "data")  # what a figure cell must not call
 OPENS = ("page.open", "sweep.open", "jax.config.update", "run.card", "run.load", "run.published")
 _MARK = re.compile(r"(?m)^# %%(.*)$")
 _TAGS = re.compile(r"\btags=(\[[^\]]*\])")
@@ -62,9 +62,17 @@ def read(source: Path) -> list[Cell]:
 
 
 def check(source: Path) -> None:
-    """Raise `ValueError` for a cell tagged `figure` that does more than draw."""
+    """Raise `ValueError` for a cell tagged `figure` that does more than draw, and for other data.
+
+    Data come from `run.data`, which notes them; a cell that loads some itself is refused.
+    """
     cells = [cell for cell in read(source) if cell.code]
     for at, cell in enumerate(cells):
+        if other := _loads(cell.text):
+            raise ValueError(
+                f"{source.name}:{cell.line}: data must come from run.data, got {other}; "
+                "run.data notes what tables and claims rest on"
+            )
         if FIGURE not in cell.tags:
             continue
         where = f"{source.name}:{cell.line}: a cell tagged figure"
@@ -87,6 +95,22 @@ def check(source: Path) -> None:
                     f"{where} must leave nothing that is computed with, got {sorted(used)[0]!r}, "
                     f"used in line {later.line}"
                 )
+
+
+def _loads(text: str) -> str | None:
+    """Return what gives a cell data by another way than `run.data`; None where nothing does."""
+    for node in ast.walk(_parsed(text) or ast.Module([], [])):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        for name in names:
+            if name.startswith(("ddlib.data", "sklearn.datasets")):
+                return name
+    return None
 
 
 def computing(cells: Sequence[Cell]) -> str:
