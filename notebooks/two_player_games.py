@@ -75,46 +75,48 @@ def follow(eps, h, start, update, num_steps):
 # DD, Figure 2: $\epsilon = 0.2$, $h = 0.2$, 500 steps.
 
 
-# %% tags=["hide-input"]
-def draw(axes, eps, h, start, num_steps, limit):
-    """One panel for each kind of update; returns the paths as a tidy table."""
+# %%
+def tidy(eps, h, start, num_steps):
+    """What `follow` gives for both kinds of updates, every step, as one table."""
     rows = []
-    for ax, update in zip(axes, UPDATES, strict=True):
-        steps = num_steps[update] if isinstance(num_steps, dict) else num_steps
-        paths = follow(eps, h, start, update, steps)
-        for what, path in paths.items():
+    for update, steps in num_steps.items():
+        for what, path in follow(eps, h, start, update, steps).items():
+            every = 1 if what == "iterates" else 4
             rows.append(
                 pd.DataFrame(
                     {
                         "update": update,
                         "path": what,
                         "step": np.arange(steps + 1),
-                        "phi": path.phi[:: 1 if what == "iterates" else 4],
-                        "theta": path.theta[:: 1 if what == "iterates" else 4],
+                        "phi": path.phi[::every],
+                        "theta": path.theta[::every],
                     }
                 )
             )
-        ax.plot(
-            paths["flow"].phi,
-            paths["flow"].theta,
-            color=colors["flow"],
-            lw=1,
-            label="flow",
-        )
+    return pd.concat(rows, ignore_index=True)
+
+
+# %% tags=["hide-input"]
+def draw(axes, table, limit):
+    """One panel for each kind of update."""
+    for ax, update in zip(axes, UPDATES, strict=True):
+        paths = dict(iter(table[table["update"] == update].groupby("path")))
+        flow, modified = paths["flow"], paths["modified"]
+        ax.plot(flow.phi, flow.theta, color=colors["flow"], lw=1, label="flow")
         ax.plot(
             paths["iterates"].phi, paths["iterates"].theta, "o", ms=5, mfc="none",
             color=colors[update], label="updates",
         )  # fmt: skip
         ax.plot(
-            paths["modified"].phi, paths["modified"].theta, color=colors["modified"],
+            modified.phi, modified.theta, color=colors["modified"],
             label="modified flow",
         )  # fmt: skip
-        ax.plot(*start, "k*", ms=9)
+        first = paths["iterates"].iloc[0]
+        ax.plot(first.phi, first.theta, "k*", ms=9)
         ax.set(title=update, xlabel=r"$\phi$", aspect="equal")
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
         ax.locator_params(nbins=5)
     axes[0].set_ylabel(r"$\theta$")
-    return pd.concat(rows, ignore_index=True)
 
 
 def worst_distances(paths, update):
@@ -131,18 +133,24 @@ def worst_distances(paths, update):
     return from_iterates("flow"), from_iterates("modified")
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two spirals into the origin, simultaneous and alternating updates. In both panels the modified flow passes through the circles of the updates; the original flow spirals in at another pace."}, "figure": {"caption": "DD, Figure 2: $\\epsilon = 0.2$, $h = 0.2$. The first-order modified flow (green) passes through the updates (circles); the original flow (black) does not. Simultaneous updates contract more slowly than the flow, alternating ones about as fast, with another phase.", "name": "fig-modified-flow"}}
-fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
-figure_2 = draw(
-    axes, 0.2, 0.2, Players(jnp.array(0.08), jnp.array(-0.05)), s.num_steps, 0.1
+# %%
+figure_2 = tidy(
+    eps=0.2,
+    h=0.2,
+    start=Players(jnp.array(0.08), jnp.array(-0.05)),
+    num_steps=dict.fromkeys(UPDATES, s.num_steps),
 )
+_ = run.save("figure_2", figure_2, data="none")
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two spirals into the origin, simultaneous and alternating updates. In both panels the modified flow passes through the circles of the updates; the original flow spirals in at another pace."}, "figure": {"caption": "DD, Figure 2: $\\epsilon = 0.2$, $h = 0.2$. The first-order modified flow (green) passes through the updates (circles); the original flow (black) does not. Simultaneous updates contract more slowly than the flow, alternating ones about as fast, with another phase.", "name": "fig-modified-flow"}}
+fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
+draw(axes, run.load("figure_2").frame, 0.1)
 fig.legend(
     *axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3
 )
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
-_ = run.save("figure_2", figure_2, data="none")
 distances = {update: worst_distances(figure_2, update) for update in UPDATES}
 claims.record(
     "dd-fig2-overlay",
@@ -169,19 +177,19 @@ claims.record(
 # Weaken the contraction to $\epsilon = 0.09$ (DD, Figure 3). The flow still converges. Simultaneous
 # updates now spiral out, alternating ones spiral in.
 
-# %% tags=["hide-input"]
+# %%
 start = Players(jnp.array(0.07), jnp.array(-0.09))
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: simultaneous updates spiral outwards, followed by the modified flow, while the original flow spirals inwards. Right: alternating updates spiral inwards together with the modified flow."}, "figure": {"caption": "DD, Figure 3: $\\epsilon = 0.09$, $h = 0.2$; 44 simultaneous steps, 500 alternating ones. The same game, the same step size, another order of play.", "name": "fig-drift-decides"}}
-fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
-figure_3 = draw(
-    axes,
-    0.09,
-    0.2,
-    start,
-    {"simultaneous": 44, "alternating": s.num_steps},
-    0.14,
+figure_3 = tidy(
+    eps=0.09,
+    h=0.2,
+    start=start,
+    num_steps={"simultaneous": 44, "alternating": s.num_steps},
 )
+_ = run.save("figure_3", figure_3, data="none")
+
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: simultaneous updates spiral outwards, followed by the modified flow, while the original flow spirals inwards. Right: alternating updates spiral inwards together with the modified flow."}, "figure": {"caption": "DD, Figure 3: $\\epsilon = 0.09$, $h = 0.2$; 44 simultaneous steps, 500 alternating ones. The same game, the same step size, another order of play.", "name": "fig-drift-decides"}}
+fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
+draw(axes, run.load("figure_3").frame, 0.14)
 fig.legend(
     *axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3
 )
