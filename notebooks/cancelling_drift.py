@@ -592,27 +592,6 @@ for label, part in PARTS.items():
     if len(compared):
         display(pairs.style(compared).set_caption(f"{label} ({shown.label})"))  # noqa: F821
 
-# %% [markdown]
-# ## At full size
-#
-# The same at 32×32 pixels and whole width, simultaneous, alternating and cancelled updates, for one
-# pair of rates and one seed: a look, and no measurement.
-
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Inception score and Fréchet distance against training step for one run each of simultaneous, alternating and cancelled updates at full size."}, "figure": {"caption": "Networks of full size, one pair of rates: one run of each method.", "name": "fig-full-size"}}
-full = {label: arm._replace(grid="full size") for label, arm in trio.items()}
-figures.lines(shown, full)
-plt.show()
-
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of 32 by 32 pixels of the run of each method."}, "figure": {"caption": "Samples at the end of those runs.", "name": "fig-full-size-samples"}}
-pictures.pictures(shown, full)
-plt.show()
-
-# %% [markdown]
-# In the published runs none of them trains: rates from the middle of the small networks' grid seem
-# not to suit the large ones in so few steps of so few images. Simultaneous updates, cancelled or not, are
-# lost before they are scored for the first time, and their samples are all alike; alternating ones
-# are not lost, and stay near their start.
-
 # %% tags=["remove-input"]
 run.card(*sweep.tables(here, shown), run.load("table_1"))
 

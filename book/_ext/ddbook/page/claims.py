@@ -2,7 +2,8 @@
 
 A claim is written down, with its predicate and its number, before anything is run. A notebook
 records whether the predicate held and what it measured; `judge` turns claim and records into a
-verdict. Only a run of sufficient scale, on real data, may judge.
+verdict of three words. Only a run of sufficient scale, on real data, may judge, and what it cannot
+tell is not settled.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from ddbook.runner.places import PROFILES
 from ddbook.runner.yaml_text import load_yaml
 
 PAPERS = ("DD", "PF", "ours")
-VERDICTS = ("reproduced", "deviates", "pending")  # pending: no run has judged it yet
-
+NOT_SETTLED = "not settled"
+VERDICTS = {  # kind of claim: its verdict when the predicate holds, when not, when it is open
+    "paper": ("reproduced", "deviates", NOT_SETTLED),
+    "ours": ("holds", "does not hold", NOT_SETTLED),
+    "erratum": ("confirmed", "not confirmed", NOT_SETTLED),
+}
 
 RECORDED: dict[str, tuple[type, ...]] = {  # the kinds of a record's fields
     "id": (str,),
-    "holds": (bool,),
+    "holds": (bool, type(None)),  # None: the run cannot tell
     "measured": (dict,),
     "profile": (str,),
     "dataset": (str, dict, list, type(None)),  # `datasets.check` looks closer
@@ -34,14 +39,24 @@ RECORDED: dict[str, tuple[type, ...]] = {  # the kinds of a record's fields
 }
 
 
+class Earlier(NamedTuple):
+    """A verdict that stood before, and the predicate that it stood by."""
+
+    verdict: str
+    predicate: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One claim that we judge.
 
     `paper` and `place` say where it stands, `statement` what it says, `predicate` what is measured
     and what would confirm it; `profile` is the smallest that may judge it, `dataset` the real data
-    it needs (any one of the names); `verdict` is the recorded one, which a later run must meet, or
-    "pending" before the first.
+    it needs (any one of the names); `verdict` is the recorded one, which a later run must meet.
+    `scale` says at what size it is judged where that is not the statement's own; `settles` what
+    would settle a claim that is not settled, which needs it. `judged_by` is the only notebook that
+    may judge it; what others recorded was judged by an earlier predicate, which `earlier` keeps
+    with its verdict.
     """
 
     id: str
@@ -52,7 +67,18 @@ class Claim:
     profile: str
     verdict: str
     dataset: str | list[str] | None = None
+    scale: str | None = None
+    settles: str | None = None
+    judged_by: str | None = None
+    earlier: Earlier | None = None
     note: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the claim is, a key of `VERDICTS`: a slip in a text has an id in `erratum-`."""
+        if self.id.startswith("erratum-"):
+            return "erratum"
+        return "ours" if self.paper == "ours" else "paper"
 
     @property
     def datasets(self) -> list[str]:
@@ -62,10 +88,13 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What one run found about one claim: `measured` maps names to numbers, strings, booleans."""
+    """What one run found about one claim.
+
+    `holds` is None where the run cannot tell; `measured` maps names to numbers, strings, booleans.
+    """
 
     id: str
-    holds: bool
+    holds: bool | None
     measured: dict[str, Any]
     profile: str
     dataset: datasets.Recorded
@@ -74,10 +103,15 @@ class Record:
 
 
 class Verdict(NamedTuple):
-    """A status ("reproduced", "deviates", "needs <profile>", "needs data <name>"), its record."""
+    """One of the three words for the claim's kind, and the record that it rests on.
+
+    Where no run may judge, the claim is not settled, there is no record, and `waits` says for what:
+    "the standard profile", say, or "mnist data".
+    """
 
     status: str
     record: Record | None
+    waits: str = ""
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Claim]:
@@ -116,14 +150,29 @@ def parse(entries: Any, where: str = "claims") -> dict[str, Claim]:
             raise ValueError(f"{at}: lacks {', '.join(missing)}")
         for name, value in entry.items():
             lists = name == "dataset" and isinstance(value, list) and value
+            if name == "earlier" and isinstance(value, dict):
+                if set(value) != set(Earlier._fields):
+                    raise ValueError(f"{at}: earlier must have verdict and predicate, got {value}")
+                lists, value = True, list(value.values())
             if not all(isinstance(v, str) for v in (value if lists else [value])) and not (
                 value is None and name not in required
             ):
                 raise ValueError(f"{at}: {name} must be text, not {value!r}")
-        for name, allowed in (("paper", PAPERS), ("profile", PROFILES), ("verdict", VERDICTS)):
+        for name, allowed in (("paper", PAPERS), ("profile", PROFILES)):
             if entry[name] not in allowed:
                 raise ValueError(f"{at}: {name}{_suggest(entry[name], allowed)}")
-        claim = Claim(**entry)
+        earlier = entry.get("earlier")
+        if earlier is not None and not isinstance(earlier, dict):
+            raise ValueError(f"{at}: earlier must have verdict and predicate, got {earlier!r}")
+        claim = Claim(**{**entry, "earlier": Earlier(**earlier) if earlier else None})
+        for verdict in (claim.verdict, *([claim.earlier.verdict] if claim.earlier else [])):
+            if verdict not in (words := VERDICTS[claim.kind]):
+                raise ValueError(f"{at}: verdict{_suggest(verdict, words)}")
+        if (claim.verdict == NOT_SETTLED) != (claim.settles is not None):
+            raise ValueError(
+                f"{at}: settles must say what would settle the claim where it is not settled, and "
+                f"only there, got {claim.settles!r} with the verdict {claim.verdict!r}"
+            )
         if claim.id in claims:
             raise ValueError(f"{at}: the id stands twice")
         claims[claim.id] = claim
@@ -179,7 +228,9 @@ class Ledger:
     ) -> Record:
         """Record whether the predicate of claim `id` held, and the numbers that say so.
 
-        `data` is what they rest on: a dataset of `run.data`, a table, "none" or a list of these.
+        `holds` is True, False, or None where these numbers cannot tell (see
+        `ddbook.sweeps.effects`). `data` is what they rest on: a dataset of `run.data`, a table,
+        "none" or a list of these.
         """
         if id not in self.claims:
             raise ValueError(f"id: no claim{_suggest(id, self.claims)}")
@@ -187,8 +238,8 @@ class Ledger:
         if len(others) < len(self.records) and not self._replace:
             raise ValueError(f"id: {id!r} is recorded already; a run records a claim once")
         holds = plain(holds)
-        if not isinstance(holds, bool):
-            raise ValueError(f"holds: True or False is wanted for {id!r}, not {holds!r}")
+        if not isinstance(holds, bool | None):
+            raise ValueError(f"holds: True, False or None is wanted for {id!r}, not {holds!r}")
         if not isinstance(measured, Mapping) or not measured:
             raise ValueError(f"measured: {id!r} needs what was measured, {{name: value}}")
         values = plain(measured)
@@ -243,20 +294,27 @@ def read_records(content: Any, where: str = "claims file") -> list[Record]:
 def judge(claim: Claim, records: Iterable[Record]) -> Verdict:
     """Judge a claim by the records of several runs.
 
-    Only a run of the claim's profile or a larger one may judge, and where the claim needs data,
-    only one on that data (and others, perhaps), not on a stand-in. Of several, the largest profile
-    decides, then the newest run.
+    Only a run of the claim's profile or a larger one may judge, by the one notebook that may where
+    the claim names one, and where it needs data, only one on that data (and others, perhaps), not
+    on a stand-in. Of several the largest profile decides, then the newest run.
     """
-    own = [record for record in records if record.id == claim.id]
+    yes, no, open_ = VERDICTS[claim.kind]
+    own = [r for r in records if r.id == claim.id and claim.judged_by in (None, r.notebook)]
     scale = {name: rank for rank, name in enumerate(PROFILES)}
     large = [r for r in own if scale.get(r.profile, -1) >= scale[claim.profile]]
     if not large:
-        return Verdict(f"needs {claim.profile}", None)
+        return Verdict(open_, None, f"the {claim.profile} profile")
     on_data = [r for r in large if not claim.datasets or _is_real(r.dataset, claim.datasets)]
     if not on_data:
-        return Verdict(f"needs data {' or '.join(claim.datasets)}", None)
+        return Verdict(open_, None, f"{' or '.join(claim.datasets)} data")
     best = max(on_data, key=lambda r: (scale[r.profile], r.created))
-    return Verdict("reproduced" if best.holds else "deviates", best)
+    return Verdict({True: yes, False: no, None: open_}[best.holds], best)
+
+
+def judge_earlier(claim: Claim, records: Iterable[Record]) -> Verdict:
+    """Judge by what notebooks other than the claim's own judge recorded: the earlier predicate."""
+    others = [record for record in records if record.notebook != claim.judged_by]
+    return judge(dataclasses.replace(claim, judged_by=None), others)
 
 
 def _is_real(dataset: datasets.Recorded, names: list[str]) -> bool:

@@ -45,8 +45,8 @@ def _judged(path: Path, ledger: dict[str, claims.Claim]) -> str:
         return "unreadable"
     known = [ledger[record.id] for record in records if record.id in ledger]
     count = collections.Counter(claims.judge(claim, records).status for claim in known)
-    order = sorted(count, key=lambda status: (status not in claims.VERDICTS, status))
-    return ", ".join(f"{count[status]} {status}" for status in order) or "none"
+    words = dict.fromkeys(word for three in claims.VERDICTS.values() for word in three)
+    return ", ".join(f"{count[word]} {word}" for word in words if count[word]) or "none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,14 +41,21 @@ class Ledger:
         records = [item.record for item in found if origin in (None, item.origin)]
         return ddclaims.judge(self.claims[claim_id], records)
 
+    def earlier(self, claim_id: str) -> ddclaims.Verdict:
+        """Return the verdict by the earlier predicate; without one there is no record to it."""
+        claim = self.claims[claim_id]
+        if claim.judged_by is None:
+            return ddclaims.Verdict(ddclaims.NOT_SETTLED, None)
+        return ddclaims.judge_earlier(claim, [f.record for f in self.findings[claim_id]])
+
     def telling(self, claim_id: str) -> Finding | None:
         """Return the finding whose numbers speak for a claim.
 
-        That is the record which the verdict rests on; where none may judge yet, this build's, or
-        else any.
+        That is the record which the verdict rests on, or the earlier one; where none may judge yet,
+        this build's, or else any.
         """
         found = self.findings[claim_id]
-        record = self.judge(claim_id).record
+        record = self.judge(claim_id).record or self.earlier(claim_id).record
         judged = [item for item in found if item.record is record]
         return next(iter(judged or sorted(found, key=lambda item: item.origin)), None)
 
@@ -61,7 +68,9 @@ class Ledger:
         scale = PROFILES.index
         for claim_id, claim in self.claims.items():
             # what only a larger profile may judge can wait for it: the ledger says so
-            due = claim.verdict != "pending" and scale(claim.profile) <= scale(self.profile)
+            due = claim.verdict != ddclaims.NOT_SETTLED and scale(claim.profile) <= scale(
+                self.profile
+            )
             if due and not self.findings[claim_id]:
                 said.append(f"claim {claim_id!r} has no record: no notebook measured it")
             for origin, words in (("build", "this build"), ("published", "the published run")):
@@ -71,6 +80,12 @@ class Ledger:
                         f"claim {claim_id!r}: {words} says {verdict.status!r} "
                         f"({measured_text(verdict.record.measured)}), "
                         f"but claims.yml has {claim.verdict!r} on record"
+                    )
+            if claim.earlier and (former := self.earlier(claim_id)).record is not None:
+                if former.status != claim.earlier.verdict:
+                    said.append(
+                        f"claim {claim_id!r}: by its earlier predicate runs say {former.status!r}, "
+                        f"but claims.yml has {claim.earlier.verdict!r} on record"
                     )
         return said
 

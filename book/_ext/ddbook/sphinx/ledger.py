@@ -1,7 +1,8 @@
 """The claims ledger on pages, as directives.
 
-- `{claims-summary}` counts verdicts, `{claims-ledger} DD` lists the claims of one paper,
-  `{claims-here}` those that the page's own notebook measured
+- `{claims-summary}` counts the verdicts of each paper and of our own claims,
+  `{claims-ledger} DD` lists the claims of one paper, `{claims-here}` those that the page's own
+  notebook measured
 - ``{when-judged} some-id``: a directive around prose on a claim, for one that only a larger profile
   may judge: until it has, the claim's statement and what it waits for stand there instead
 
@@ -28,6 +29,8 @@ from ddbook.sphinx.findings import Ledger
 from ddbook.sphinx.pages import notebook_page
 from ddbook.sphinx.roles import ClaimRole, MeasuredRole, anchor, badge, link_to_claim, reference
 from ddbook.sphinx.words import (
+    SIGNS,
+    counted,
     data_words,
     measured_text,
     run_words,
@@ -78,28 +81,25 @@ class _LedgerBlock(SphinxDirective):
 
 
 class SummaryDirective(_LedgerBlock):
-    """`{claims-summary}`: how many claims have which verdict, linked to the ledger."""
+    """`{claims-summary}`: how many claims of each paper have which verdict."""
 
     def run(self) -> list[nodes.Node]:
-        """Return one paragraph."""
+        """Return one paragraph for each paper that has claims, or one that says there are none."""
         ledger = self.ledger()
-        statuses = Counter(ledger.judge(claim_id).status for claim_id in ledger.claims)
-        order = {"reproduced": 0, "deviates": 1}
-        line = nodes.paragraph(classes=["ddbook-summary"])
-        total = len(ledger.claims)
-        if not total:
-            line += nodes.Text("No claim is on the ledger yet.")
-        else:
-            line += nodes.Text(f"{total} claim{'' if total == 1 else 's'}: ")
-        for status in sorted(statuses, key=lambda item: (order.get(item, 2), item)):
-            sign, _, words = verdict_words(status).partition(" ")
-            count = statuses[status]
-            if count > 1:  # the verb follows its number: 1 deviates, 2 deviate
-                first, space, rest = words.partition(" ")
-                words = {"deviates": "deviate", "needs": "need"}.get(first, first) + space + rest
-            line += badge(status, nodes.Text(f"{sign} {count} {words}"))
-            line += nodes.Text(" ")
-        return [line]
+        made: list[nodes.Node] = []
+        for paper, title in PAPERS.items():
+            mine = [claim for claim in ledger.claims.values() if claim.paper == paper]
+            if not mine:
+                continue
+            line = nodes.paragraph(classes=["ddbook-summary"])
+            name = title if paper == "ours" else f"{paper}, {title}"
+            line += nodes.Text(f"{name}: {len(mine)} claim{'' if len(mine) == 1 else 's'} ")
+            counts = Counter(ledger.judge(claim.id).status for claim in mine)
+            for status in sorted(counts, key=list(SIGNS).index):
+                line += badge(status, nodes.Text(counted(status, counts[status])))
+                line += nodes.Text(" ")
+            made.append(line)
+        return made or [nodes.paragraph("", "No claim is on the ledger yet.")]
 
 
 class LedgerDirective(_LedgerBlock):
@@ -126,7 +126,8 @@ class LedgerDirective(_LedgerBlock):
     def entry(self, ledger: Ledger, claim: ddclaims.Claim) -> nodes.Node:
         """Return all there is to say about one claim."""
         name = anchor(claim.id)
-        status = ledger.judge(claim.id).status
+        verdict = ledger.judge(claim.id)
+        status = verdict.status
         box = nodes.container(ids=[name], classes=["ddbook-claim", verdict_class(status)])
         domain = cast(StandardDomain, self.env.get_domain("std"))
         domain.note_hyperlink_target(name, self.env.docname, name, claim.id)
@@ -143,17 +144,27 @@ class LedgerDirective(_LedgerBlock):
             ("Predicate", self.parsed(claim.predicate)),
             ("Judged by", [nodes.paragraph("", needs)]),
         ]
+        if claim.scale:
+            rows.append(("Scale", self.parsed(claim.scale)))
+        if verdict.waits:
+            rows.append(("Waits for", [nodes.paragraph("", verdict.waits)]))
+        if claim.settles:
+            rows.append(("What would settle it", self.parsed(claim.settles)))
+        if claim.earlier:
+            said = f"*{claim.earlier.verdict}*, by another predicate: {claim.earlier.predicate}"
+            rows.append(("Earlier verdict", self.parsed(said)))
         if claim.note:
             rows.append(("Note", self.parsed(claim.note)))
         box += _fields(rows)
         if ledger.findings[claim.id]:
-            box += self.runs(ledger, claim.id)
+            box += self.runs(ledger, claim)
         else:
             box += nodes.paragraph("", "No notebook has measured it yet.")
         return box
 
-    def runs(self, ledger: Ledger, claim_id: str) -> nodes.Node:
+    def runs(self, ledger: Ledger, claim: ddclaims.Claim) -> nodes.Node:
         """Return the table of what each run measured."""
+        claim_id = claim.id
         judged = ledger.judge(claim_id).record
         on_data = any(
             datasets.listed(finding.record.dataset) for finding in ledger.findings[claim_id]
@@ -161,9 +172,11 @@ class LedgerDirective(_LedgerBlock):
         rows: list[list[nodes.Node]] = []
         for finding in ledger.findings[claim_id]:
             record = finding.record
-            holds = "holds" if record.holds else "does not hold"
+            holds = {True: "holds", False: "does not hold", None: "cannot be told"}[record.holds]
             if record is judged:
                 holds += ", decides"
+            elif claim.judged_by not in (None, record.notebook):
+                holds += ", by the earlier predicate"
             rows.append(
                 [
                     self.page_link(record.notebook, run_words(finding)),
@@ -212,10 +225,11 @@ class WhenJudgedDirective(_LedgerBlock):
             known = ", ".join(ledger.claims) or "none"
             raise self.error(f"no claim is called {claim_id!r}; known: {known}")
         verdict = ledger.judge(claim_id)
-        if verdict.record is not None:
+        if verdict.record is not None or ledger.earlier(claim_id).record is not None:
             return self.parse_content_to_nodes()
         [said, *_] = self.parsed(ledger.claims[claim_id].statement)
         link = link_to_claim(self.env, claim_id, verdict.status)
+        waits = nodes.Text(f" (waits for {verdict.waits})")
         return [
             nodes.paragraph(
                 "",
@@ -224,6 +238,7 @@ class WhenJudgedDirective(_LedgerBlock):
                 *said.children,
                 nodes.Text(" "),
                 link,
+                waits,
             )
         ]
 

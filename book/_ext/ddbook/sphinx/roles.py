@@ -1,6 +1,6 @@
 """The ledger in a sentence.
 
-- ``{claim}`some-id` ``: the verdict with its numbers, linked to the ledger
+- ``{claim}`some-id` ``: the verdict, linked to the ledger, where its numbers are
 - ``{measured}`some-id:key` ``: one measured number; ``{measured}`some-id:key:.2f` `` formats it,
   and the format `share` puts a share of cases in words: "all", "none", "89%"
 """
@@ -18,7 +18,6 @@ from sphinx.util.docutils import SphinxRole
 from ddbook.runner import datasets
 from ddbook.sphinx.build import of_page
 from ddbook.sphinx.words import (
-    measured_text,
     run_words,
     show_number,
     verdict_class,
@@ -30,22 +29,16 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-MAX_INLINE = 3  # numbers shown inside a sentence; the ledger shows all
-
 
 class ClaimRole(SphinxRole):
-    """``{claim}`id` ``: verdict and numbers, linked to the ledger's entry."""
+    """``{claim}`id` ``: the verdict, linked to the ledger's entry."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return one link."""
         ledger, claim_id = of_page(self.env), self.text.strip()
         if claim_id not in ledger.claims:
             return _unknown(self, claim_id, ledger.claims, "claim")
-        verdict = ledger.judge(claim_id)
-        made: list[nodes.Node] = [link_to_claim(self.env, claim_id, verdict.status)]
-        if verdict.record is not None:
-            made.append(nodes.Text(f" ({measured_text(verdict.record.measured, MAX_INLINE)})"))
-        return made, []
+        return [link_to_claim(self.env, claim_id, ledger.judge(claim_id).status)], []
 
 
 class MeasuredRole(SphinxRole):

@@ -76,18 +76,33 @@ def measured_text(measured: Any, at_most: int | None = None) -> str:
     return ", ".join([*shown, "…"] if len(shown) < len(items) else shown)
 
 
+SIGNS = dict(
+    word for words in ddclaims.VERDICTS.values() for word in zip(words, "✓≠?", strict=True)
+)
+
+
 def verdict_class(status: str) -> str:
-    """Return the CSS class of a verdict."""
-    return f"ddbook-{status.split()[0]}"
+    """Return the CSS class of a verdict, one for each of the three signs.
+
+    >>> verdict_class("confirmed"), verdict_class("does not hold"), verdict_class("not settled")
+    ('ddbook-yes', 'ddbook-no', 'ddbook-open')
+    """
+    return {"✓": "ddbook-yes", "≠": "ddbook-no", "?": "ddbook-open"}[SIGNS[status]]
 
 
 def verdict_words(status: str) -> str:
     """Return a verdict with its sign, so that colour is never alone in telling it."""
-    words = status.split()
-    if words[0] == "needs":
-        wanted = f"{words[-1]} data" if words[1] == "data" else f"the {words[-1]} profile"
-        return f"… needs {wanted}"
-    return {"reproduced": "✓ ", "deviates": "≠ "}.get(status, "") + status
+    return f"{SIGNS[status]} {status}"
+
+
+def counted(status: str, count: int) -> str:
+    """Return how many claims have a verdict, the verb after its number.
+
+    >>> counted("deviates", 2), counted("does not hold", 1), counted("holds", 3)
+    ('≠ 2 deviate', '≠ 1 does not hold', '✓ 3 hold')
+    """
+    plural = {"deviates": "deviate", "holds": "hold", "does not hold": "do not hold"}
+    return f"{SIGNS[status]} {count} {plural.get(status, status) if count > 1 else status}"
 
 
 def run_words(finding: Finding) -> str:

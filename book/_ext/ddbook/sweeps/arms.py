@@ -52,7 +52,8 @@ class Arm(NamedTuple):
       estimator: the players' own gradients are of the "whole" minibatch, or means over its
         "halves".
       nudge: every parameter at the start is larger by so many float32 roundings of itself.
-      grid: the part of the sweep: "main", "paper's rates", "ratios" or "full size".
+      grid: the part of the sweep: "main", "paper's rates", "ratios", "long" for longer runs, or
+        "full size".
     """
 
     loss: str = "saturating"
