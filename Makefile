@@ -1,12 +1,12 @@
 # Every command of this book; `make help` lists them.
 # PROFILE=quick|standard|paper  NB=<notebook>  ROOM=<module>  ARGS="-p key value"  FORCE=1  GPUS=<how many>
-# TIMEOUT=<seconds that a notebook may take>
+# TIMEOUT=<seconds that a notebook may take>  MINUTES=<minutes that a long batch goes on for>
 # PYTHON=<a Python 3.11 or newer>
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help book run report plan check test lint format publish gpu clean clean-all
+.PHONY: help book run report plan check test lint format publish sweep gpu clean clean-all
 
 PROFILE ?= quick
 NB ?=
@@ -14,6 +14,7 @@ ROOM ?=
 ARGS ?=
 FORCE ?=
 TIMEOUT ?=
+MINUTES ?= 60
 GPUS ?= 1
 PYTHON ?= python3 python python3.14 python3.13 python3.12 python3.11
 
@@ -73,6 +74,9 @@ format: $(STAMP) ## lay the code out, fix what ruff can fix
 
 publish: $(STAMP) ## copy the standard run's tables of NB=<name> to results/
 	@$(NEED_NB)$(BIN)/python -m ddbook.runner.publish $(NB)
+
+sweep: $(STAMP) ## go on with NB=<notebook>'s long batch for MINUTES=<how many>, at the lowest priority, and publish
+	@$(NEED_NB)$(BIN)/python -m ddbook.runner.queue $(NB) --minutes '$(MINUTES)'
 
 gpu: $(STAMP) ## add JAX's NVIDIA plugin, of the locked JAX version, to the environment
 	@version=$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("jax"))') && \

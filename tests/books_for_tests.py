@@ -58,9 +58,9 @@ if s.mode == "wait":
 SECTION = {"num_seeds": 3, "rates": [0.1, 0.2], "mode": "go"}
 CLAIM = """
 - {id: demo-holds, paper: ours, place: here, statement: s, predicate: p, profile: quick,
-   verdict: reproduced}
+   verdict: holds}
 - {id: demo-large, paper: ours, place: here, statement: s, predicate: p, profile: standard,
-   verdict: reproduced}
+   verdict: holds}
 """
 
 

@@ -272,7 +272,8 @@ def test_ledger_shows_all_there_is_to_know(book):
     assert first.select_one(".math") is not None
     assert "distance under 0.1" in first.text and "slope 2.981" in first.text
     assert first.select_one("table a")["href"] == "../notebooks/games.html"
-    assert second.select_one(".ddbook-verdict").text == "… needs mnist data"
+    assert second.select_one(".ddbook-verdict").text == "? not settled"
+    assert "Waits for" in second.text and "mnist data" in second.text
     assert "digits (a stand-in: judges nothing)" in second.text
     assert second.find("em").text == "step"
 
@@ -283,8 +284,8 @@ def test_summary_counts(book):
     book.write("book/claims.md", "# L\n\n```{claims-summary}\n```\n\n```{claims-ledger} DD\n```\n")
     assert book.build() == ""
     said = book.page("book/claims").select_one(".ddbook-summary").text
-    assert said.split(":")[0] == "3 claims"
-    assert "✓ 2 reproduced" in said and "… 1 needs the paper profile" in said
+    assert said.split(":")[0].startswith("DD, ") and ": 3 claims" in said
+    assert "✓ 2 reproduced" in said and "? 1 not settled" in said
 
 
 def test_claims_here_lists_the_claims_of_the_page(book):
@@ -308,7 +309,8 @@ def test_prose_on_a_claim_waits_until_it_is_judged(book, profile, shown):
     assert ("We saw 2.981." in page.text) == shown
     assert ("To be measured: They overlay." in page.text) != shown
     badge = page.select_one(".ddbook-verdict")
-    assert badge is None if shown else badge.text == "… needs the standard profile"
+    assert badge is None if shown else badge.text == "? not settled"
+    assert shown or "(waits for the standard profile)" in page.text
 
 
 @pytest.mark.parametrize(
@@ -347,12 +349,12 @@ def test_claim_without_record_warns(book):
 
 
 def test_a_pending_claim_may_wait_until_a_run_judges_it(book):
-    book.claims([CLAIM | {"verdict": "pending"}])
+    book.claims([CLAIM | {"verdict": "not settled", "settles": "a run"}])
     book.records([])
     assert book.build() == ""
     book.records([RECORD])
     assert "this build says 'reproduced'" in (said := book.build())
-    assert "claims.yml has 'pending' on record" in said
+    assert "claims.yml has 'not settled' on record" in said
 
 
 def test_a_claim_for_a_larger_profile_may_wait_for_it(book):
@@ -372,7 +374,7 @@ def test_too_small_a_run_neither_judges_nor_warns(book):
     book.claims([CLAIM | {"profile": "standard"}])
     book.records([RECORD | {"holds": False}])
     assert book.build() == ""
-    assert "needs the standard profile" in book.page("book/claims").text
+    assert "Waits for" in (said := book.page("book/claims").text) and "the standard profile" in said
 
 
 def test_pages_follow_the_ledger(book):

@@ -46,7 +46,18 @@ def test_the_book_s_claims_are_valid():
         ),
         ({"profile": "standart"}, "profile 'standart' .did you mean 'standard'.*paper would do"),
         ({"paper": "XX"}, "DD, PF, ours would do"),
-        ({"verdict": "yes"}, "reproduced, deviates, pending would do"),
+        ({"verdict": "yes"}, "reproduced, deviates, not settled would do"),
+        ({"verdict": "holds"}, "reproduced, deviates, not settled would do"),
+        ({"paper": "ours"}, "holds, does not hold, not settled would do"),
+        ({"id": "erratum-4"}, "confirmed, not confirmed, not settled would do"),
+        ({"verdict": "not settled"}, "settles must say what would settle .* got None"),
+        ({"settles": "more"}, "only there, got 'more' with the verdict 'reproduced'"),
+        ({"earlier": "deviates"}, "earlier must have verdict and predicate, got 'deviates'"),
+        ({"earlier": {"verdict": "deviates"}}, "earlier must have verdict and predicate, got"),
+        (
+            {"earlier": {"verdict": "fails", "predicate": "p"}},
+            "verdict 'fails'; one of reproduced, deviates, not settled would do",
+        ),
         ({"statement": ""}, "lacks statement"),
         ({"statement": 3}, "statement must be text, not 3"),
         ({"dataset": []}, "dataset must be text"),
@@ -75,15 +86,16 @@ def test_a_missing_field_a_double_id_and_a_wrong_shape_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("records", "status"),
     [
-        ([], "needs standard"),
-        ([record("quick")], "needs standard"),
-        ([record(id="another")], "needs standard"),
-        ([record(dataset=DIGITS)], "needs data mnist"),
-        ([record(dataset=None)], "needs data mnist"),
-        ([record(dataset={**MNIST, "stand_in": True})], "needs data mnist"),
-        ([record(dataset={"name": "mnist"})], "needs data mnist"),
-        ([record(dataset="none")], "needs data mnist"),
-        ([record(dataset=[DIGITS, MNIST])], "needs data mnist"),
+        ([], "the standard profile"),
+        ([record("quick")], "the standard profile"),
+        ([record(id="another")], "the standard profile"),
+        ([record(dataset=DIGITS)], "mnist data"),
+        ([record(dataset=None)], "mnist data"),
+        ([record(dataset={**MNIST, "stand_in": True})], "mnist data"),
+        ([record(dataset={"name": "mnist"})], "mnist data"),
+        ([record(dataset="none")], "mnist data"),
+        ([record(dataset=[DIGITS, MNIST])], "mnist data"),
+        ([record(holds=None)], "not settled"),
         ([record(dataset=[{**DIGITS, "stand_in": False}, MNIST])], "reproduced"),
         ([record()], "reproduced"),
         ([record(holds=False)], "deviates"),
@@ -92,8 +104,10 @@ def test_a_missing_field_a_double_id_and_a_wrong_shape_are_named(tmp_path):
 )
 def test_only_a_large_enough_run_on_real_data_judges(records, status):
     verdict = claims.judge(claim(), records)
-    assert verdict.status == status
-    assert (verdict.record is None) == status.startswith("needs")
+    if verdict.record is None:
+        assert (verdict.status, verdict.waits) == ("not settled", status)
+    else:
+        assert (verdict.status, verdict.waits) == (status, "")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -105,10 +119,38 @@ def test_the_largest_profile_decides_then_the_newest_run(reverse):
         assert claims.judge(claim(), ordered).record is decides
 
 
+def test_each_kind_of_claim_has_its_words():
+    words = {
+        "dd-4": ("reproduced", "deviates"),
+        "ours-4": ("holds", "does not hold"),
+        "erratum-4": ("confirmed", "not confirmed"),
+    }
+    for name, two in words.items():
+        paper = "ours" if name == "ours-4" else "DD"
+        [one] = claims.parse([{**ENTRY, "id": name, "paper": paper, "verdict": two[0]}]).values()
+        for holds, word in zip((True, False, None), (*two, "not settled"), strict=True):
+            assert claims.judge(one, [record(holds=holds, id=name)]).status == word
+
+
+def test_runs_that_were_looked_at_judge_by_the_earlier_predicate_alone():
+    again = claim(
+        judged_by="fresh",
+        verdict="not settled",
+        settles="eight seeds",
+        earlier={"verdict": "deviates", "predicate": "a sign test"},
+    )
+    old = record(holds=False, created="2026-03-01")
+    assert claims.judge(again, [old]) == ("not settled", None, "the standard profile")
+    assert claims.judge_earlier(again, [old]).status == "deviates"
+    new = dataclasses.replace(record(), notebook="fresh")
+    assert claims.judge(again, [old, new]).record is new
+    assert claims.judge_earlier(again, [old, new]).record is old
+
+
 def test_any_of_several_datasets_will_do():
     either = claim(dataset=["cifar10", "mnist"])
     assert claims.judge(either, [record()]).status == "reproduced"
-    assert claims.judge(either, [record(dataset=DIGITS)]).status == "needs data cifar10 or mnist"
+    assert claims.judge(either, [record(dataset=DIGITS)]).waits == "cifar10 or mnist data"
 
 
 def test_a_claim_without_data_may_be_judged_on_any():
@@ -133,7 +175,7 @@ def test_what_is_measured_becomes_plain():
     ("arguments", "message"),
     [
         (("dd-5", True, {"x": 1}), "no claim 'dd-5' .did you mean 'dd-4'"),
-        (("dd-4", 1, {"x": 1}), "True or False is wanted"),
+        (("dd-4", 1, {"x": 1}), "True, False or None is wanted"),
         (("dd-4", True, {}), "needs what was measured"),
         (("dd-4", True, 3.0), "needs what was measured"),
         (("dd-4", True, {"x": [1, 2]}), r"has x = \[1, 2\]"),
@@ -181,7 +223,7 @@ def test_a_claim_whose_data_will_not_do_leaves_no_trace():
     assert book.records == []
     again = ledger(replace=True)
     again.record("dd-4", True, {"x": 1})
-    with pytest.raises(ValueError, match="True or False is wanted"):
+    with pytest.raises(ValueError, match="True, False or None is wanted"):
         again.record("dd-4", "yes", {"x": 2})
     assert [found.measured for found in again.records] == [{"x": 1}]
 

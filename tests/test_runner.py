@@ -219,7 +219,7 @@ def test_the_table_after_a_batch_says_what_is_judged(done, capsys, monkeypatch):
     assert report.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["notebook", "seconds", "claims", "judged", "status", "(quick)"]
-    assert lines[2].startswith("demo ") and lines[2].endswith("  1 reproduced   done")
+    assert lines[2].startswith("demo ") and lines[2].endswith("  1 holds        done")
     assert lines[3].split() == ["reader", "not", "run"]
     assert lines[-1] == "The HTML is not built."
 

@@ -105,6 +105,19 @@ class Run:
     def _whole(self, key: dict[str, Any], data: Any) -> dict[str, Any]:
         return {**key, "dataset": self._rests_on(data, "what is kept")}
 
+    def out_of_time(self) -> bool:
+        """Whether a batch should start no more: `make sweep MINUTES=…` gives a run so many."""
+        minutes = os.environ.get("DDBOOK_MINUTES")
+        return minutes is not None and time.monotonic() - self._start >= 60 * float(minutes)
+
+    def unfinished(self, words: str) -> None:
+        """Note how far a batch came that was out of time: "3 of 40 runs".
+
+        The next run goes on from there, and so much of it may be published.
+        """
+        self._must_compute("note how far it came")
+        files.write_json(words, self._folder / keys.UNFINISHED)
+
     @property
     def folder(self) -> Path:
         """Where this run's tables go; what else a notebook writes there goes with them."""
@@ -139,6 +152,10 @@ class Run:
         if value is None:
             raise KeyError(key)
         return value
+
+    def has(self, key: dict[str, Any], *, data: Any = None) -> bool:
+        """Whether `cached` kept something under this key."""
+        return self._store.get(self._whole(key, data)) is not None
 
     def save(self, table: str, frame: pd.DataFrame, *, data: Any = None) -> Table:
         """Save a tidy table with its provenance; its seeds are those of its column `seed`.
@@ -194,7 +211,9 @@ class Run:
             return None
         frame, provenance = tables.read_table(path)
         since = tuple(keys.changed_since(describe(self._root, "standard", notebook or self.name)))
-        label = f"{label_of(provenance)}, published"
+        record = path.with_name("run.json")
+        so_far = keys.so_far(files.read_json(record)) if record.is_file() else []
+        label = ", ".join([label_of(provenance), "published", *so_far])
         return Table(frame, provenance, label, table, published=True, since=since)
 
     def card(self, *tables: Table | str | None) -> Card:

@@ -71,6 +71,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
+def taken(path: Path) -> Any:
+    """Return what a JSON file holds and remove it; None where there is none."""
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    path.unlink()
+    return value
+
+
 def now() -> str:
     """Return the time as UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -29,6 +29,7 @@ FIGURES = "figures"  # the part of a key that makes a run be drawn again, not co
 DRAWS = "ddbook.page"  # the room of ours that saves, records, sets the style: it computes nothing
 RUNS = "ddbook.runner"  # the room that makes runs, and is no part of them
 
+UNFINISHED = "unfinished.json"  # of a batch that was out of time: how far it came
 FEW = 3  # changes that are named one by one
 
 
@@ -130,13 +131,23 @@ def _stands(part: str, was: Any, now: Any) -> bool:
 
 def stale(job: Job) -> list[str]:
     """Say why a job has to run; nothing when its finished run still stands."""
-    recorded = None
+    recorded, more = None, []
     if job.products.notebook.is_file() and job.products.record.is_file():
         try:
-            recorded = files.read_json(job.products.record).get("key")
+            record = files.read_json(job.products.record)
+            recorded, more = record.get("key"), so_far(record)
         except (OSError, ValueError, AttributeError):
             recorded = None
-    return reasons(recorded, job.key)
+    return reasons(recorded, job.key) + more
+
+
+def so_far(record: Mapping[str, Any]) -> list[str]:
+    """Say how far a batch came that was out of time; nothing of one that is whole.
+
+    >>> so_far({"unfinished": "3 of 40 runs"}), so_far({})
+    (['3 of 40 runs so far'], [])
+    """
+    return [f"{record['unfinished']} so far"] if record.get("unfinished") else []
 
 
 def changed_since(job: Job) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddbook.runner import datasets, keys, places, status, tables
+from ddbook.runner import datasets, files, keys, places, status, tables
 from ddbook.runner.job import Job, describe
 
 MAX_BYTES = 2_000_000  # published tables are tracked; raw trajectories belong elsewhere
@@ -20,11 +20,13 @@ MAX_BYTES = 2_000_000  # published tables are tracked; raw trajectories belong e
 def publish(job: Job) -> Path:
     """Copy tables, claims and record of a run to `results/<name>/` and return that folder.
 
+    Of a batch that was out of time the runs that there are are published, and the record says so.
     `ValueError` when the run is not finished or not of what is here now, when it rests on
     stand-in data, or when its tables are too large to track.
     """
     root, name, made = job.root, job.name, job.products
-    if why := keys.stale(job):
+    so_far = keys.so_far(files.read_json(made.record)) if made.record.is_file() else []
+    if why := [reason for reason in keys.stale(job) if reason not in so_far]:
         first = f"`make run NB={name} PROFILE={job.profile}` first"
         raise ValueError(f"{job.label}: {'; '.join(why)}; {first}")
     made_tables = sorted(made.folder.glob("[!.]*.parquet"))

@@ -22,6 +22,7 @@ from ddbook.runner.job import Job
 __all__ = ["Failed", "check_timeout", "run"]
 
 FORMER = "former.ipynb"
+UNFINISHED = keys.UNFINISHED  # what a batch out of time leaves beside its tables
 
 
 def run(
@@ -72,6 +73,8 @@ def run(
                 "key": key,
                 "finished": files.now(),
             }
+            if (words := files.taken(made.partial / UNFINISHED)) is not None:
+                record["unfinished"] = words
             files.write_json(record, made.partial / "run.json")
             _put_in_place(whole, made, scratch)
         finally:

@@ -88,6 +88,9 @@ def train(
 ) -> list[Done]:
     """Train those of the runs that are neither kept nor, with `keep_published`, published.
 
+    Out of time (`page.Run.out_of_time`) no further run is started; those that are left are left
+    out, and the page notes how many there are. `RuntimeError` where there is none.
+
     Args:
       run: the page; its store has the finished runs.
       runs: what to train, one after another.
@@ -104,11 +107,17 @@ def train(
         key = key_of(one)
         digest = run.digest({**key, **judged}, data=data)
         if digest not in known:
+            if run.out_of_time() and not run.has(key, data=data):
+                continue
             run.cached(key, partial(train_one, one, key), data=data)
         done.append(Done(one, key, digest, known.get(digest)))
         run.progress(number + 1, len(runs), name(one.arm))
     taken = sum(one.published is not None for one in done)
     print(f"{len(done)} runs: {taken} published ones, {len(done) - taken} trained here")
+    if len(done) < len(runs):
+        if not done:
+            raise RuntimeError(f"none of {len(runs)} runs was finished in time; give it longer")
+        run.unfinished(f"{len(done)} of {len(runs)} runs")
     return done
 
 

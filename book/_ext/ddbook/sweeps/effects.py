@@ -11,13 +11,13 @@ numbers here are its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ddbook.sweeps.arms import Arm
-from ddbook.sweeps.sweep import RUN, Sweep
+from ddbook.sweeps.sweep import RUN, Sweep, has
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,15 @@ LEVEL = 0.95  # of an interval; 1 − LEVEL is what a chance must be below
 MARGIN = float(np.log(1.1))  # a method that is closer is closer by a tenth
 EQUAL = float(np.log(1.25))  # two that are alike are alike to within a quarter
 FAR = float(np.log(10.0))  # a logarithm of a ratio counts as no more than that, a lost run as that
+
+
+class Comparison(NamedTuple):
+    """Two arms and how they are compared: `closer`, `best`, `spreads`, or another such function."""
+
+    words: str
+    one: Arm
+    other: Arm
+    how: Callable[[Sweep, Arm, Arm], pd.DataFrame]
 
 
 class Effect(NamedTuple):
@@ -110,6 +119,29 @@ def _ratios(both: pd.DataFrame) -> pd.DataFrame:
         value = np.log(both["one"]) - np.log(both["other"])
     value = value.mask(lost, 0.0).clip(-FAR, FAR)
     return both[["seed"]].assign(value=value)
+
+
+def compare(sweep: Sweep, family: Sequence[Comparison]) -> pd.DataFrame:
+    """A row for each comparison of a family: its effect, and its chance in the family.
+
+    One whose arms the sweep lacks has no seeds, and counts in the family all the same.
+    """
+    import pandas as pd
+
+    none = Effect(np.nan, -np.inf, np.inf, 1.0, 0, 0)
+    found = [
+        effect(one.how(sweep, one.one, one.other)) if has(sweep, one.one, one.other) else none
+        for one in family
+    ]
+    table = pd.DataFrame(found, columns=list(Effect._fields))
+    table.insert(0, "comparison", [one.words for one in family])
+    return table.assign(chance_in_family=holm(table["chance"].tolist()))
+
+
+def row(table: pd.DataFrame, words: str) -> tuple[Effect, float]:
+    """The effect of a comparison in a table of `compare`, and its chance in the family."""
+    [found] = table[table["comparison"] == words].to_dict("records")
+    return Effect(*(found[field] for field in Effect._fields)), found["chance_in_family"]
 
 
 def holm(chances: Sequence[float]) -> list[float]:

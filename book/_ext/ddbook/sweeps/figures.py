@@ -58,6 +58,52 @@ def figure(
     return fig
 
 
+VERDICTS = {True: ("#009E73", "o"), False: ("#D55E00", "X"), None: ("0.55", "s")}
+
+
+def intervals(
+    tables: Mapping[str, pd.DataFrame], verdicts: Mapping[str, bool | None], label: str
+) -> Figure:
+    """Effects of several families (`effects.compare`), each a factor of distances with interval.
+
+    `verdicts` is by the words of a comparison. A point left of one: the first method is closer.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    sizes = [len(table) for table in tables.values()]
+    fig, axes = plt.subplots(
+        len(tables), 1, figsize=(7.4, 1.3 + 0.36 * sum(sizes)), sharex=True, squeeze=False,
+        height_ratios=sizes,
+    )  # fmt: skip
+    for ax, (family, table) in zip(axes[:, 0], tables.items(), strict=True):
+        for y, found in enumerate(table.to_dict("records")):
+            if not np.isfinite(found["low"]):
+                ax.text(1, y, "no runs yet", ha="center", va="center", fontsize=8.5, color="0.55")
+                continue
+            color, marker = VERDICTS[verdicts.get(found["comparison"])]
+            ax.plot(np.exp([found["low"], found["high"]]), [y, y], color=color, lw=2)
+            ax.plot(np.exp(found["mean"]), y, marker, color=color, ms=7)
+        ax.axvline(1, color="k", lw=0.8)
+        ax.set_yticks(range(len(table)), list(table["comparison"]), fontsize=9)
+        ax.set(ylim=(len(table) - 0.5, -0.5), xscale="log")
+        ax.set_title(family, loc="left", fontsize=9.5)
+        ax.grid(axis="y", visible=False)
+    axes[-1, 0].set_xlabel("Fréchet distance of the first over that of the second")
+    axes[-1, 0].set_xticks(
+        [0.3, 0.5, 0.7, 1, 1.4, 2, 3], ["0.3", "0.5", "0.7", "1", "1.4", "2", "3"]
+    )
+    axes[-1, 0].minorticks_off()
+    words = {True: "holds", False: "does not", None: "not settled"}
+    handles = [
+        Line2D([], [], color=color, marker=marker, label=words[verdict])
+        for verdict, (color, marker) in VERDICTS.items()
+    ]
+    fig.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=9)
+    fig.suptitle(label, fontsize=10, x=0.02, ha="left")
+    return fig
+
+
 def lines(sweep: Sweep, arms: Mapping[str, Arm]) -> Figure:
     """Curves of all runs of each arm, side by side for the two scores; no boxes."""
     import matplotlib.pyplot as plt

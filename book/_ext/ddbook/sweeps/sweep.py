@@ -41,15 +41,18 @@ class Sweep(NamedTuple):
         return self.tables[0].label
 
 
-def open(run: page.Run, needed: Iterable[Arm] = ()) -> tuple[Sweep, Sweep]:
+def open(
+    run: page.Run, needed: Iterable[Arm] = (), *, trained_by: str = TRAINED_BY
+) -> tuple[Sweep, Sweep]:
     """The sweep that is judged, this profile's, and the one that is shown.
 
-    In the quick profile the published one is shown, unless it lacks one of the arms `needed`; else
-    the two are the same. Both have the runs of `EXACT` where they can (see `exactly`).
+    `trained_by` is the notebook that trained it. In the quick profile the published one is shown,
+    unless it lacks one of the arms `needed`; else the two are the same. Both have the runs of
+    `EXACT` where they can (see `exactly`).
     """
-    here = _sweep(run.load("runs", TRAINED_BY), run.load("curves", TRAINED_BY))
+    here = _sweep(run.load("runs", trained_by), run.load("curves", trained_by))
     if run.profile == "quick":
-        runs, curves = (run.published(table, TRAINED_BY) for table in ("runs", "curves"))
+        runs, curves = (run.published(table, trained_by) for table in ("runs", "curves"))
         if runs and curves:
             shown = _sweep(runs, curves)
             if set(needed) <= present(shown):
