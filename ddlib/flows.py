@@ -26,6 +26,7 @@ from ddlib._check import (
     like,
 )
 from ddlib._real import from_real, to_real
+from ddlib.central import Central, central
 from ddlib.curvature import (
     eig_scaled,
     gradient,
@@ -38,6 +39,25 @@ from ddlib.curvature import (
 )
 from ddlib.frozen import thaw
 from ddlib.games import Field
+
+__all__ = [
+    "Central",
+    "central",
+    "continued_alpha",
+    "critical_jacobian",
+    "distances",
+    "igr_alpha",
+    "integrate",
+    "integrate_with_error",
+    "ngf_alpha",
+    "nonprincipal_term",
+    "polynomial_field",
+    "positive_alpha",
+    "principal_alpha",
+    "series_alpha",
+    "spectral_field",
+    "stability_coefficients",
+]
 
 
 def integrate(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -268,3 +269,19 @@ def test_a_damaged_record_judges_nothing(change, message):
 def test_what_is_no_claims_file_is_named(content):
     with pytest.raises(ValueError, match=r"x\.json is not a claims file of ours"):
         claims.read_records(content, "x.json")
+
+
+def test_the_readme_counts_the_verdicts_on_record():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| (DD|PF|this book).*?\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text)
+    said = {name: tuple(map(int, counts)) for name, *counts in rows}
+    stated = claims.load(ROOT / "book" / "claims.yml").values()
+    for name, paper in (("DD", "DD"), ("PF", "PF"), ("this book", "ours")):
+        verdicts = [c.verdict for c in stated if c.paper == paper]
+        counted = (
+            sum(v in ("reproduced", "holds") for v in verdicts),
+            sum(v in ("deviates", "does not hold", "not confirmed") for v in verdicts),
+            verdicts.count("not settled"),
+            verdicts.count("confirmed"),
+        )
+        assert said[name] == counted, f"{name}: {counted}"

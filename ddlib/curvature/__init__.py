@@ -7,15 +7,20 @@ is exact. (matfree 0.6.3 goes on with a spurious coupling: on the identity its t
 has an off-diagonal 1/2 in the first row, hence our own thirty lines.)
 """
 
+from ddlib.curvature.blocks import Block, blocks
 from ddlib.curvature.eigenpairs import Eigen, eig_scaled, eigh, symmetric, top_eigenpairs
 from ddlib.curvature.functions import matrix_function, spectral_sum, unravel_like
 from ddlib.curvature.products import Matvec, gradient, hessian, hvp
 from ddlib.curvature.spaces import Krylov, krylov
+from ddlib.curvature.tracker import Track, tracker
 
 __all__ = [
+    "Block",
     "Eigen",
     "Krylov",
     "Matvec",
+    "Track",
+    "blocks",
     "eig_scaled",
     "eigh",
     "gradient",
@@ -26,5 +31,6 @@ __all__ = [
     "spectral_sum",
     "symmetric",
     "top_eigenpairs",
+    "tracker",
     "unravel_like",
 ]
