@@ -11,6 +11,7 @@ stability coefficient says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ddlib._check import at_least_single, check_count, check_step_size
-from ddlib.curvature import Block, Track, blocks, tracker
+from ddlib.curvature import Block, Track, block_search, tracker
 from ddlib.flows import principal_alpha
 
 
@@ -81,14 +82,15 @@ def diagnose(
     """Say what a step of gradient descent of size h does at params.
 
     Args:
-      loss: function params -> real scalar, or (params, batch) -> one, the mean over the batch.
+      loss: function params -> real scalar, or (params, batch) -> one, the mean over the batch. It
+        is compiled once: give the same function again for another look.
       params: pytree of real floating-point arrays of one dtype.
       h: the step size in question, a number.
       batch: what the loss is the mean over, or None.
       num: how many eigenpairs, or the number of parameters if that is less.
       num_matvecs: products with the Hessian to find them by.
       num_chunks: the batch is cut into so many equal parts, one held in memory at a time.
-      layers: whether to look for the sharpest layer, at twenty products an array of params.
+      layers: whether to look for the sharpest layer, at ten products an array of params.
       convolutional: the loss holds convolutions, which XLA:CPU is slow at within a loop.
 
     Returns:
@@ -107,9 +109,7 @@ def diagnose(
     check_count("num", num)
     params = jax.tree.map(jnp.asarray, params)
     num = min(num, optax.tree.size(params))
-    begin, _ = tracker(
-        loss, num, num_matvecs=num_matvecs, num_chunks=num_chunks, convolutional=convolutional
-    )
+    begin, search = _programs(loss, num, num_matvecs, num_chunks, convolutional)
     track: Track = jax.device_get(begin(params, batch))
     given = () if batch is None else (batch,)
     moved = jax.tree.map(lambda p, g: p - jnp.asarray(h, p.dtype) * g, params, track.gradient)
@@ -119,9 +119,13 @@ def diagnose(
     with jax.enable_x64(True):
         alpha = np.asarray(principal_alpha(jnp.asarray(h * values)))
     found: list[Block] = []
-    if layers and np.isfinite(norm):
-        found = blocks(lambda p: loss(p, *given), params, scan=not convolutional)
-        found = [Block(b.name, float(b.value), float(b.residual)) for b in found]  # type: ignore[arg-type]
+    if layers and np.isfinite(norm) and np.isfinite(float(track.loss)):
+        paths = jax.tree_util.tree_flatten_with_path(params)[0]
+        values_of = jax.device_get(search(params, *given))
+        for (path, leaf), (value, residual) in zip(paths, values_of, strict=True):
+            if leaf.size:
+                found.append(Block(jax.tree_util.keystr(path), value, residual))
+        found.sort(key=lambda one: -float(one.value))
     return Diagnosis(
         float(h),
         float(track.loss),
@@ -139,6 +143,21 @@ def diagnose(
         float(2 / values[0]) if values[0] > 0 else np.inf,
         2 / curvature if curvature > 0 else np.inf,
         found,
+    )
+
+
+@lru_cache(maxsize=8)
+def _programs(
+    loss: Callable[..., Array], num: int, num_matvecs: int, num_chunks: int, convolutional: bool
+) -> tuple[Callable[..., Track], Callable[..., Any]]:
+    """What finds the eigenpairs and the sharpest layers: compiled once for a loss."""
+    begin, _ = tracker(
+        loss, num, num_matvecs=num_matvecs, num_chunks=num_chunks, convolutional=convolutional
+    )
+    on_the_host = convolutional or num_chunks > 1
+    return (
+        begin if on_the_host else jax.jit(begin),
+        block_search(loss, 10, scan=not convolutional),
     )
 
 

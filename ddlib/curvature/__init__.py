@@ -7,7 +7,7 @@ is exact. (matfree 0.6.3 goes on with a spurious coupling: on the identity its t
 has an off-diagonal 1/2 in the first row, hence our own thirty lines.)
 """
 
-from ddlib.curvature.blocks import Block, blocks
+from ddlib.curvature.blocks import Block, block_search, blocks
 from ddlib.curvature.eigenpairs import Eigen, eig_scaled, eigh, symmetric, top_eigenpairs
 from ddlib.curvature.functions import matrix_function, spectral_sum, unravel_like
 from ddlib.curvature.products import Matvec, gradient, hessian, hvp
@@ -20,6 +20,7 @@ __all__ = [
     "Krylov",
     "Matvec",
     "Track",
+    "block_search",
     "blocks",
     "eig_scaled",
     "eigh",

@@ -51,21 +51,47 @@ def blocks(
     >>> [(one.name, float(one.value)) for one in blocks(loss, {"a": 1.0, "b": 1.0})]
     [("['b']", 6.0), ("['a']", 2.0)]
     """
-    check_count("num_matvecs", num_matvecs)
     check_inexact("params", params, real=True)
     params = jax.tree.map(jnp.asarray, params)
-    leaves, shape = jax.tree.flatten(params)
-    found = []
-    for i, (path, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(params)[0]):
-        if not leaf.size:
-            continue
-
-        def part(x: Array, i: int = i) -> Array:
-            return loss(jax.tree.unflatten(shape, [*leaves[:i], x, *leaves[i + 1 :]]))
-
-        start = jnp.cos(jnp.arange(leaf.size) + 1.0).reshape(leaf.shape).astype(leaf.dtype)
-        pairs, residuals = top_eigenpairs(
-            hvp(part, leaf), start, 1, num_matvecs=min(num_matvecs, leaf.size), scan=scan
-        )
-        found.append(Block(jax.tree_util.keystr(path), pairs.values[0], residuals[0]))
+    search = block_search(loss, num_matvecs, scan=scan)
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    found = [
+        Block(jax.tree_util.keystr(path), value, residual)
+        for (path, leaf), (value, residual) in zip(paths, search(params), strict=True)
+        if leaf.size
+    ]
     return sorted(found, key=lambda one: -float(one.value))
+
+
+def block_search(
+    loss: Callable[..., Array], num_matvecs: int = 20, *, scan: bool = True
+) -> Callable[..., list[tuple[Array, Array]]]:
+    """The function that `blocks` searches by: (params, *batch) -> a value and a residual each.
+
+    It may be compiled with `scan`, once for a loss. An empty array has the value 0.
+
+    >>> search = block_search(lambda y: y[0] ** 2 + 3 * y[1] ** 2)
+    >>> [float(value) for value, _ in search((1.0, 1.0))]
+    [2.0, 6.0]
+    """
+    check_count("num_matvecs", num_matvecs)
+
+    def search(params: PyTree, *batch: PyTree) -> list[tuple[Array, Array]]:
+        leaves, shape = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
+        found = []
+        for i, leaf in enumerate(leaves):
+            if not leaf.size:
+                found.append((jnp.zeros(()), jnp.zeros(())))
+                continue
+
+            def part(x: Array, i: int = i) -> Array:
+                return loss(jax.tree.unflatten(shape, [*leaves[:i], x, *leaves[i + 1 :]]), *batch)
+
+            start = jnp.cos(jnp.arange(leaf.size) + 1.0).reshape(leaf.shape).astype(leaf.dtype)
+            pairs, residuals = top_eigenpairs(
+                hvp(part, leaf), start, 1, num_matvecs=min(num_matvecs, leaf.size), scan=scan
+            )
+            found.append((pairs.values[0], residuals[0]))
+        return found
+
+    return jax.jit(search) if scan else search
