@@ -8,6 +8,7 @@
 #     name: python3
 # ddbook:
 #   gpu: true
+#   compiles: true
 # ---
 
 # %% [markdown]

@@ -130,6 +130,8 @@ def _execute(job: Job, scratch: Path, log: IO[str], timeout: float | None) -> Pa
         kernel.on_device(gpu, job.label, log) as device,
         kernel.Limit(timeout) as limit,
     ):
+        if job.header.compiles and job.profile == "quick":
+            device = {**device, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         error = kernel.execute(
             job, notebook, output, folder=made.partial, device=device, log=log, limit=limit
         )

@@ -26,6 +26,7 @@ class Header(NamedTuple):
 
     needs: list[str]
     gpu: bool
+    compiles: bool = False
 
 
 def header(source: Path) -> Header:
@@ -38,6 +39,8 @@ def header(source: Path) -> Header:
 
     `needs` are the notebooks that run first; `gpu` asks for a GPU where there is one (without it
     the notebook runs on the CPU: on small games a GPU's launches cost more than they save).
+    `compiles` says that a quick run of it takes longer to compile its programs than to run them:
+    there XLA leaves most of its optimisations out.
     """
     content = _header(source)
     parts = (content, content.get("jupyter"))
@@ -53,18 +56,21 @@ def header(source: Path) -> Header:
             f"{source.name}: one entry such as ddbook: {{gpu: true}} is wanted, not {held}"
         )
     needs, gpu = found.get("needs", []), found.get("gpu", False)
-    if unknown := set(found) - {"needs", "gpu"}:
+    compiles = found.get("compiles", False)
+    if unknown := set(found) - set(Header._fields):
         raise ValueError(
             f"{source.name}: ddbook: {refusal('its entry', Header._fields, unknown.pop())}"
         )
     names = isinstance(needs, list) and all(isinstance(name, str) for name in needs)
-    if not names or not isinstance(gpu, bool):
-        raise ValueError(f"{source.name}: ddbook wants needs: [names] and gpu: true, not {found}")
+    if not names or not isinstance(gpu, bool) or not isinstance(compiles, bool):
+        raise ValueError(
+            f"{source.name}: ddbook wants needs: [names], gpu: true and compiles: true, not {found}"
+        )
     siblings = {path.stem for path in source.parent.glob("*.py")}
     for name in needs:
         if name not in siblings:
             raise ValueError(f"{source.name}: {refusal('needs', sorted(siblings), name)}")
-    return Header(needs, gpu)
+    return Header(needs, gpu, compiles)
 
 
 def _header(source: Path) -> dict[Any, Any]:
