@@ -30,8 +30,8 @@ from jax.flatten_util import ravel_pytree
 from ddlib import data
 from ddlib.curvature import gradient, hvp, top_eigenpairs
 from ddlib.flows import principal_alpha, spectral_field
+from ddlib.loop import run_steps
 from ddlib.nets import count, cross_entropy, functional, mlp, vgg11
-from ddlib.sweep import run_steps
 
 PRODUCTS = (3, 5, 8, 10, 15, 20)
 
