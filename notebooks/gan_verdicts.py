@@ -284,6 +284,110 @@ for claim, family, strengths in (
         | {"best": arms.name(top), "worst": arms.name(worst)},
         data=data,
     )
+UPDATES = {
+    "two of D": ALTERNATING._replace(updates_phi=2),
+    "two of G": ALTERNATING._replace(updates_theta=2),
+}
+if sweep.has(here, ALTERNATING, *UPDATES.values()):
+    by_rate = {
+        (label, rate): effects.effect(
+            closer(
+                sweep.restrict(
+                    here, lambda t, rate=rate: t["rate_phi"] == rate
+                ),
+                arm,
+                ALTERNATING,
+            )
+        )
+        for label, arm in UPDATES.items()
+        for rate in sorted(here.runs.rate_phi.unique())
+        if (arm.of(here.runs).rate_phi == rate).any()
+    }
+    chances = dict(
+        zip(
+            by_rate,
+            effects.holm([e.chance for e in by_rate.values()]),
+            strict=True,
+        )
+    )
+    better = {
+        key: effects.closer_than(e, chances[key]) for key, e in by_rate.items()
+    }
+    worse = {
+        key: effects.closer_than(
+            e._replace(mean=-e.mean, low=-e.high, high=-e.low), chances[key]
+        )
+        for key, e in by_rate.items()
+    }
+    both = [
+        any(
+            better[label, r] is True for label_, r in by_rate if label_ == label
+        )
+        and any(
+            worse[label, r] is True for label_, r in by_rate if label_ == label
+        )
+        for label in UPDATES
+    ]
+    none = all(
+        verdict is False for verdict in (*better.values(), *worse.values())
+    )
+    claims.record(
+        "dd-multiple-updates",
+        holds=True if any(both) else False if none else None,
+        measured={
+            f"factor, {label}, rate {rate:g}": float(np.exp(e.mean))
+            for (label, rate), e in by_rate.items()
+        }
+        | {"seeds": min(e.seeds for e in by_rate.values())},
+        data=data,
+    )
+
+
+def spread_over_seeds(arm, without=None):
+    """The mean, over rates, of how far runs are from the median over seeds, in logarithms."""
+    mine = arm.of(here.runs)
+    mine = mine[mine.seed != without]
+    logs = np.log(mine.frechet_distance.fillna(np.inf).clip(upper=sweep.LOST))
+    middle = logs.groupby(mine.rate_phi).transform("median")
+    return float((logs - middle).abs().mean())
+
+
+if sweep.has(here, CANCELLED, ADAM):
+    seeds = sorted(
+        set(CANCELLED.of(here.runs).seed) & set(ADAM.of(here.runs).seed)
+    )
+    n = len(seeds)
+    whole = np.log(spread_over_seeds(CANCELLED) / spread_over_seeds(ADAM))
+    if n > 1:  # Tukey's jackknife: pseudo-values, a seed each
+        left_out = np.log(
+            [
+                spread_over_seeds(CANCELLED, seed)
+                / spread_over_seeds(ADAM, seed)
+                for seed in seeds
+            ]
+        )
+        found = effects.effect(
+            pd.DataFrame(
+                {"seed": seeds, "value": n * whole - (n - 1) * left_out}
+            )
+        )
+        claims.record(
+            "dd-seed-variance",
+            holds=None
+            if n < effects.SEEDS
+            else True
+            if found.low > 0
+            else False
+            if found.high < 0
+            else None,
+            measured={
+                "factor": float(np.exp(found.mean)),
+                "factor_low": float(np.exp(found.low)),
+                "factor_high": float(np.exp(found.high)),
+                "seeds": n,
+            },
+            data=data,
+        )
 if sweep.has(here, DISCRIMINATOR_AFTER, ALTERNATING):
     found = effects.effect(spreads(here, DISCRIMINATOR_AFTER, ALTERNATING))
     enough = found.seeds >= effects.SEEDS
