@@ -35,6 +35,7 @@ import numpy as np
 import optax
 import pandas as pd
 from ddbook import page
+from ddbook.page.bands import bands
 from ddbook.sweeps import effects
 from ddlib.curvature import hvp
 from ddlib.dal import dal, scale_by_dal
@@ -186,19 +187,6 @@ def look_of(rules):
     )
 
 
-def bands(ax, frame, column, color, label):
-    wide = frame.pivot(index="step", columns="seed", values=column)
-    ax.fill_between(
-        wide.index,
-        wide.min(axis=1),
-        wide.max(axis=1),
-        color=color,
-        alpha=0.12,
-        lw=0,
-    )
-    ax.plot(wide.median(axis=1), color=color, lw=1.4, label=label)
-
-
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Training loss against the step by the full batch: fixed rates in grey, of which the largest jump or are lost, and DAL with several powers in colour, falling smoothly."}, "figure": {"caption": "PF, Figures 18 and 20. Training loss and test accuracy by the full batch: fixed rates (grey), DAL-$p$ (colour). Median and range over seeds.", "name": "fig-dal"}}
 curves = shown["curves"].frame
 full = curves[curves.batch == 0]
@@ -238,11 +226,6 @@ plt.show()
 mine = here["curves"].frame.sort_values(["batch", "rule", "seed", "step"])
 whole = mine[mine.batch == 0]
 seeds = mine.seed.nunique()
-
-
-def three(low, high, bound):
-    """Above a bound, below it, or not settled."""
-    return True if low > bound else False if high < bound else None
 
 
 def last(frame, column):
@@ -295,7 +278,7 @@ if seeds > 1:
     gain = effect(np.log(ends["DAL-1"] / ends[top]))
     claims.record(
         "pf-fig18-fast",
-        holds=three(-gain.high, -gain.low, -effects.MARGIN),
+        holds=effects.below(gain, effects.MARGIN),
         measured=effects.numbers(gain) | {"best_fixed": top},
         data=here["curves"],
     )
@@ -340,7 +323,7 @@ if seeds > 1:
     claims.record(
         "pf-remark-6-2",
         holds=effects.all_of(
-            [three(e.low, e.high, -0.005) for e, _ in found.values()]
+            [effects.above(e, -0.005) for e, _ in found.values()]
         ),
         measured={
             f"{key}_{'batch' if batch else 'full'}": value
@@ -359,7 +342,7 @@ if seeds > 1:
     gain = effect(accuracy["DAL-0.5"] - accuracy["DAL-1"])
     claims.record(
         "pf-fig21-test",
-        holds=three(gain.low, gain.high, 0.0),
+        holds=effects.above(gain, 0.0),
         measured={
             "gain": gain.mean,
             "low": gain.low,
@@ -386,7 +369,7 @@ if seeds > 1:
     seldom = effect(shares["DAL-1"])
     claims.record(
         "ours-dal-theorem",
-        holds=three(-seldom.high, -seldom.low, -0.02),
+        holds=effects.below(seldom, 0.02),
         measured={
             "share": seldom.mean,
             "high": seldom.high,
@@ -398,7 +381,7 @@ if seeds > 1:
         gain = effect(np.log(ends["DAL momentum ½"] / ends["DAL-1"]))
         claims.record(
             "pf-fig23-momentum",
-            holds=three(-gain.high, -gain.low, effects.MARGIN),
+            holds=effects.below(gain, -effects.MARGIN),
             measured=effects.numbers(gain),
             data=here["curves"],
         )
@@ -410,7 +393,7 @@ if seeds > 1:
         claims.record(
             "ours-secant",
             holds=effects.all_of(
-                [three(e.low, e.high, -0.005) for e in both.values()]
+                [effects.above(e, -0.005) for e in both.values()]
             ),
             measured={
                 f"{key}_{'batch' if batch else 'full'}": value
@@ -443,7 +426,7 @@ if seeds > 1:
     one = effect(correlations)
     claims.record(
         "pf-fig22-sharpness",
-        holds=three(-one.high, -one.low, 0.5),
+        holds=effects.below(one, -0.5),
         measured={
             "correlation": one.mean,
             "low": one.low,

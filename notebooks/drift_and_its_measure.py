@@ -150,10 +150,6 @@ if mine.seed.nunique() > 1:
         found = mine.groupby("seed").apply(fn, include_groups=False)
         return effects.effect(found.rename("value").reset_index())
 
-    def three(low, high, bound):
-        """Above a bound, below it, or not settled."""
-        return True if low > bound else False if high < bound else None
-
     found = {
         name: by_seed(
             lambda x, name=name: spearmanr(x[name], x.drift).statistic
@@ -162,7 +158,7 @@ if mine.seed.nunique() > 1:
     }
     claims.record(
         "pf-fig16-drift",
-        holds=three(found["turn"].low, found["turn"].high, 0.8),
+        holds=effects.above(found["turn"], 0.8),
         measured={
             "correlation": found["turn"].mean,
             "low": found["turn"].low,

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from ddbook import page
+from ddbook.page.bands import bands
 from ddbook.sweeps import effects
 from ddlib import edge
 
@@ -78,23 +79,6 @@ plt.show()
 # eigenvalue.
 
 
-# %% tags=["hide-input"]
-def bands(ax, frame, column, color, label, scale=None):
-    """Median over seeds, and all of them as a band."""
-    wide = frame.pivot(index="step", columns="seed", values=column)
-    if scale is not None:
-        wide = wide * scale
-    ax.fill_between(
-        wide.index,
-        wide.min(axis=1),
-        wide.max(axis=1),
-        color=color,
-        alpha=0.15,
-        lw=0,
-    )
-    ax.plot(wide.median(axis=1), color=color, lw=1.2, label=label)
-
-
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Top: the loss against the iteration for several rates, left with squares, right with cross-entropy. Bottom: the largest eigenvalue times the step size. With squares the larger rates settle at two and stay; with cross-entropy the product rises to two, and falls later."}, "figure": {"caption": "PF, Figure 9. The loss (top) and $h\\lambda_0$ (bottom) at several rates; median over seeds, bands over all of them.", "name": "fig-edge"}}
 table = shown["runs"]
 fig, axes = plt.subplots(2, 2, figsize=(7.4, 5.0), sharex="col")
@@ -105,7 +89,7 @@ for column, kind in zip(axes.T, KINDS, strict=True):
     for rate, shade in zip(rates, shades, strict=True):
         mine = frame[frame.rate == rate]
         bands(column[0], mine, "loss", shade, f"{rate:g}")
-        bands(column[1], mine, "value_0", shade, f"{rate:g}", rate)
+        bands(column[1], mine, "value_0", shade, scale=rate)
     column[0].set(title=kind, yscale="log")
     column[1].axhline(2, color="k", lw=0.8)
     column[1].set(xlabel="iteration", ylim=(0, 5))
@@ -127,16 +111,6 @@ whole = runs[runs.diverged_at < 0]
 steps = whole.dropna(subset="following")
 
 
-def three(low, high, bound):
-    """Above a bound, below it, or not settled."""
-    return True if low > bound else False if high < bound else None
-
-
-def share(values):
-    """The mean over seeds of a truth, as an effect: value is 0 or 1."""
-    return effects.effect(values.astype({"value": float})[["seed", "value"]])
-
-
 squares = whole[(whole.loss_kind == "squares") & whole.rate.isin([0.06, 0.08])]
 if len(squares):
     half = squares.step.max() / 2
@@ -154,10 +128,10 @@ if len(squares):
     )
 rises = steps[steps.rises]
 if len(rises):
-    found = share(rises.assign(value=rises.sharp > 2))
+    found = effects.mean_of(rises.assign(beyond=rises.sharp > 2), "beyond")
     claims.record(
         "pf-fig9-rises",
-        holds=three(found.low, found.high, 0.9),
+        holds=effects.above(found, 0.9),
         measured={
             "share": found.mean,
             "low": found.low,
@@ -201,13 +175,13 @@ fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.1))
 for ax, kind in zip(axes, KINDS, strict=True):
     mine = flow.frame[flow.frame.loss_kind == kind]
     rate = float(mine.rate.iloc[0])
-    bands(ax, mine, "value_0", colors["flow"], "flow", rate)
+    bands(ax, mine, "value_0", colors["flow"], "flow", scale=rate)
     own = table.frame[
         (table.frame.loss_kind == kind) & (table.frame.rate == rate)
     ]
     own = own[own.step <= mine.step.max()]
     if len(own):
-        bands(ax, own, "value_0", colors["alternating"], "descent", rate)
+        bands(ax, own, "value_0", colors["alternating"], "descent", scale=rate)
     ax.axhline(2, color="k", lw=0.8)
     ax.set(title=f"{kind}, $h = {rate:g}$", xlabel="steps' time", ylim=(0, 8))
 axes[0].set_ylabel(r"$h\lambda_0$")
@@ -258,8 +232,8 @@ for column, (what, rates) in zip(axes.T, CASES.items(), strict=True):
     cut = mine[mine.part == "after"].step.min()
     for part, rate in zip(("before", "after"), rates, strict=True):
         some = mine[mine.part == part]
-        bands(column[0], some, "loss", colors["simultaneous"], None)
-        bands(column[1], some, "value_0", colors["simultaneous"], None)
+        bands(column[0], some, "loss", colors["simultaneous"])
+        bands(column[1], some, "value_0", colors["simultaneous"])
         column[1].hlines(
             2 / rate, some.step.min(), some.step.max(), color="k", lw=1
         )

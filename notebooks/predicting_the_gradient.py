@@ -124,23 +124,14 @@ plt.show()
 
 
 # %% tags=["hide-input", "remove-output"]
-def mean_of(frame):
-    return effects.effect(frame[["seed", "value"]].astype({"value": float}))
-
-
-def three(low, high, bound):
-    """Above a bound, below it, or not settled."""
-    return True if low > bound else False if high < bound else None
-
-
 far = mine[(mine.sharp > 1) & (mine.step >= 100)]
 if far.seed.nunique() > 1:
     errors = {name: (far[name] - far.following).abs() for name in FACTORS}
     wins = (errors["PF"] < errors["NGF"]) & (errors["PF"] < errors["IGR"])
-    found = mean_of(far.assign(value=wins))
+    found = effects.mean_of(far.assign(value=wins))
     claims.record(
         "pf-fig8-one-step",
-        holds=three(found.low, found.high, 0.75),
+        holds=effects.above(found, 0.75),
         measured={
             "share": found.mean,
             "low": found.low,
@@ -157,10 +148,10 @@ edge = mine[
 ]
 if edge.seed.nunique() > 1:
     agrees = (edge.following > edge.slope_0) == (edge.sharp > 2)
-    found = mean_of(edge.assign(value=agrees))
+    found = effects.mean_of(edge.assign(value=agrees))
     claims.record(
         "pf-fig15-inflection",
-        holds=three(found.low, found.high, 0.9),
+        holds=effects.above(found, 0.9),
         measured={
             "share": found.mean,
             "low": found.low,

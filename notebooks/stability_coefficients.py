@@ -200,15 +200,6 @@ plt.show()
 
 
 # %% tags=["hide-input", "remove-output"]
-def three(low, high, bound):
-    """Above a bound, below it, or not settled."""
-    return True if low > bound else False if high < bound else None
-
-
-def mean_of(frame):
-    return effects.effect(frame[["seed", "value"]].astype({"value": float}))
-
-
 def of(alarm, where):
     part = found[(found.alarm == alarm) & (found["where"] == where)]
     return part.set_index(["rate", "seed"]).value
@@ -218,13 +209,11 @@ if found.seed.nunique() > 1:
     both = (
         of("coefficient", "beyond 2/h") - of("sharp", "beyond 2/h")
     ).reset_index()
-    gain = mean_of(both)
-    own = mean_of(of("coefficient", "beyond 2/h").reset_index())
+    gain = effects.mean_of(both)
+    own = effects.mean_of(of("coefficient", "beyond 2/h").reset_index())
     claims.record(
         "pf-fig12-coefficient",
-        holds=effects.all_of(
-            [three(gain.low, gain.high, 0), three(own.low, own.high, 0.8)]
-        ),
+        holds=effects.all_of([effects.above(gain, 0), effects.above(own, 0.8)]),
         measured={
             "auc": own.mean,
             "auc_low": own.low,
@@ -236,10 +225,10 @@ if found.seed.nunique() > 1:
         },
         data=here["runs"],
     )
-    alarm = mean_of(of("change", "all").reset_index())
+    alarm = effects.mean_of(of("change", "all").reset_index())
     claims.record(
         "ours-second-order-alarm",
-        holds=three(alarm.low, alarm.high, 0.9),
+        holds=effects.above(alarm, 0.9),
         measured={
             "auc": alarm.mean,
             "low": alarm.low,
@@ -248,15 +237,12 @@ if found.seed.nunique() > 1:
         },
         data=here["runs"],
     )
-    recall = mean_of(edge[edge.rises].assign(value=edge.sharp > 2))
-    precision = mean_of(edge[edge.sharp > 2].assign(value=edge.rises))
+    recall = effects.mean_of(edge[edge.rises].assign(value=edge.sharp > 2))
+    precision = effects.mean_of(edge[edge.sharp > 2].assign(value=edge.rises))
     claims.record(
         "ours-lambda-alarm",
         holds=effects.all_of(
-            [
-                three(recall.low, recall.high, 0.8),
-                three(-precision.high, -precision.low, -0.5),
-            ]
+            [effects.above(recall, 0.8), effects.below(precision, 0.5)]
         ),
         measured={
             "recall": recall.mean,
@@ -337,10 +323,10 @@ if len(looks) and looks.seed.nunique() > 1:
     correlations = positive.groupby("seed").apply(
         lambda x: spearmanr(x.own, x.change).statistic, include_groups=False
     )
-    one = mean_of(correlations.rename("value").reset_index())
+    one = effects.mean_of(correlations.rename("value").reset_index())
     claims.record(
         "pf-fig11-positive-flow",
-        holds=three(one.low, one.high, 0.5),
+        holds=effects.above(one, 0.5),
         measured={
             "correlation": one.mean,
             "low": one.low,

@@ -76,6 +76,30 @@ def effect(values: pd.DataFrame) -> Effect:
     return Effect(mean, mean - half, mean + half, chance, n, len(values))
 
 
+def mean_of(frame: pd.DataFrame, column: str = "value") -> Effect:
+    """Return the effect of a column of numbers or truths; the other column is seed.
+
+    >>> import pandas as pd
+    >>> mean_of(pd.DataFrame({"seed": [1, 2], "up": [True, False]}), "up").mean
+    0.5
+    """
+    return effect(frame[["seed"]].assign(value=frame[column].astype(float)))
+
+
+def above(found: Effect, bound: float) -> bool | None:
+    """Whether a mean is above a bound: its interval lies above it, below it, or neither.
+
+    >>> above(Effect(0.5, 0.4, 0.6, 0.01, 5, 5), 0.3), above(Effect(0.5, 0.2, 0.8, 0.01, 5, 5), 0.3)
+    (True, None)
+    """
+    return True if found.low > bound else False if found.high < bound else None
+
+
+def below(found: Effect, bound: float) -> bool | None:
+    """Whether a mean is below a bound, likewise."""
+    return True if found.high < bound else False if found.low > bound else None
+
+
 def closer(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance") -> pd.DataFrame:
     """The logarithm of the ratio of the last distances, pair by pair: same rates, same seed.
 
