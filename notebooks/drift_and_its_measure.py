@@ -100,7 +100,7 @@ claims.record(
     holds=bool(
         jnp.abs(lengths - 1).max() < 1e-9
         and jnp.abs(drift - integral).max() < 1e-8
-        and short > 0.01
+        and short > 1e-4
     ),
     measured={
         "shorter_by": short,

@@ -70,11 +70,14 @@ loss = mean_squared_error(start(0)[1], x, target)
 # While gradient descent swings along a sharp direction $u$ with variance $X$, the average gradient is
 # $\nabla E + \tfrac12 X\,\nabla(u^\top H u)$: it feels its own sharpness ({cite:t}`cohen2024central`).
 # The variance is the one, and the only one, that keeps the sharpness from passing $2/h$. That is a
-# small problem at each step, with conditions that can be checked:
+# small problem at each step, with conditions that can be checked. It is followed by several short steps
+# for each of gradient descent's: with one it would be gradient descent itself in all other directions.
 
 
 # %%
-begin, step = map(jax.jit, central(loss, H, s.num_critical))
+begin, step = map(
+    jax.jit, central(loss, H, s.num_critical, substeps=s.substeps)
+)
 
 
 def follow_centre(params, num_steps):
