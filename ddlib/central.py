@@ -30,7 +30,7 @@ class Central(NamedTuple):
     have; `values` the k largest eigenvalues; `spread` X (k × k), the covariance of the swings along
     the eigenvectors, zero off the critical ones. The conditions that define X
     are X ⪰ 0, S ⪰ 0 and ⟨X, S⟩ = 0 with S = (2/h)I − Λ after the step, to first order:
-    `feasibility` is the least eigenvalue of S over 2/h, `complementarity` |⟨X, S⟩| over |X||S|.
+    `feasibility` is the least eigenvalue of S over 2/h, `complementarity` |⟨X, S⟩| over |X|·2/h.
     """
 
     loss: Float[Array, ""]
@@ -94,7 +94,7 @@ def central(
         x, slack = _complementary(a, b, both)
         force = g + 0.5 * jnp.tensordot(x.ravel(), slopes[index.ravel()], axes=1)
         moved = unravel((flat - dt * h * force).astype(flat.dtype))
-        size = jnp.linalg.norm(x) * jnp.linalg.norm(slack)
+        size = jnp.linalg.norm(x) * 2 / h
         least = jnp.linalg.eigvalsh(slack * both + jnp.diag(jnp.where(critical, 0, 1e3 / h)))[0]
         return moved, Central(
             track.loss,
