@@ -97,7 +97,7 @@ mine, drawn = prepared(here["runs"]), prepared(shown["runs"])
 #
 # One run at the edge (squares), some hundred steps of it.
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three curves against the iteration over a few hundred steps of one run: the loss with the steps that raise it shaded, h lambda zero around two, and the real part of the stability coefficient, whose peaks stand where the loss rises."}, "figure": {"caption": "PF, Figure 12. One run with squares at the edge. Shaded: steps that raise the loss. They come where the real part of $sc_0$ is large, and not wherever $h\\lambda_0 > 2$.", "name": "fig-coefficients"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Three curves against the iteration over a few hundred steps of one run: the loss with the steps that raise it shaded, h lambda zero around two, and the real part of the stability coefficient, whose peaks stand where the loss rises."}, "figure": {"caption": "PF, Figure 12. One run with squares at the edge. Shaded: steps that raise the loss. They come where the real part of $sc_0$ is large, and not wherever $h\\lambda_0 > 2$.", "name": "fig-stability-coefficients"}}
 squares = drawn[drawn.loss_kind == "squares"]
 rate, seed = squares.rate.max(), squares.seed.min()
 one = squares[(squares.rate == rate) & (squares.seed == seed)]
