@@ -237,7 +237,8 @@ def scale_by_secant(
     which is what keeps it from exploding: Malitsky and Mishchenko (2020, arXiv:1910.09529), whose
     AdGD is the factor ½. DAL's own factor, 2, is too large without the limit.
 
-    `update` needs the parameters. On minibatches Δg is the difference of two batches' gradients.
+    `update` needs the parameters. On minibatches Δg is the difference of two batches' gradients,
+    mostly noise: it is a rule for full batches.
 
     Args:
       factor: positive.

@@ -185,10 +185,11 @@ if mine.seed.nunique() > 1:
 
 # %% [markdown]
 # The measured drift is {measured}`pf-theorem-6-1-size:median_ratio:.2f` times what the product says,
-# in the median: {claim}`pf-theorem-6-1-size` The factor on which [DAL](dal.py) rests,
+# in the median, but in the first part of training, where the ReLU network's curvature changes within a
+# step, it can be several times as much: {claim}`pf-theorem-6-1-size` The factor on which [DAL](dal.py) rests,
 # $\|\nabla^2E\,\hat g\|$ without the gradient's own length, has a rank correlation of
-# {measured}`pf-fig16-drift:correlation:.2f` with it over training and rates
-# ({claim}`pf-fig16-drift`); the gradient's length alone has
+# {measured}`pf-fig16-drift:correlation:.2f` with it over training and rates, with an interval about the
+# 0.8 that we asked for ({claim}`pf-fig16-drift`); the gradient's length alone has
 # {measured}`pf-fig16-drift:of_the_norm:.2f`.
 #
 # ## What follows
