@@ -452,9 +452,10 @@ if seeds > 1:
 # A smaller power takes more drift. The paper finds that it generalises better and is less stable, and
 # that DAL-½ may replace a sweep.
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Final test accuracy of each rule with its interval over seeds, left by the full batch, right by minibatches; the fixed rates first, then DAL with several powers, then the other rules."}, "figure": {"caption": "PF, Figures 20 to 23. Final test accuracy, mean and 95 % interval over seeds. Rules whose every run was lost are left out.", "name": "fig-dal-test"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Final test accuracy of each rule with its interval over seeds, left by the full batch, right by minibatches; the fixed rates first, then DAL with several powers, then the other rules."}, "figure": {"caption": "PF, Figures 20 to 23. Final test accuracy, mean and 95 % interval over seeds. Of rules that are far off, the mean in figures, or \"lost\".", "name": "fig-dal-test"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 4.4), sharey=True)
 order = list(dict.fromkeys(curves.rule))
+LEAST = 0.85 if curves.accuracy.max() > 0.9 else 0.0
 for ax, batch in zip(axes, sorted(curves.batch.unique()), strict=True):
     part = curves[curves.batch == batch]
     final = (
@@ -462,11 +463,13 @@ for ax, batch in zip(axes, sorted(curves.batch.unique()), strict=True):
     )
     for i, rule in enumerate(order):
         own = final[(final.rule == rule) & np.isfinite(final.train_loss)]
-        if own.empty or own.accuracy.mean() < 0.3:
+        mean = own.accuracy.mean()  # of what is far off, the number alone
+        if not mean > LEAST:
+            words = "lost" if not mean > 0.3 else f"{mean:.2f}"
             ax.text(
                 0.02,
                 i,
-                "lost",
+                words,
                 transform=ax.get_yaxis_transform(),
                 fontsize=8.5,
                 va="center",
@@ -489,12 +492,16 @@ for ax, batch in zip(axes, sorted(curves.batch.unique()), strict=True):
     )
 axes[0].set_yticks(range(len(order)), order)
 axes[0].invert_yaxis()
+if LEAST:
+    for ax in axes:
+        ax.set_xlim(0.89, 0.94)
 plt.show()
 
 # %% [markdown]
 # DAL-½ against the best fixed rate: {claim}`pf-remark-6-2` (a gain in accuracy of
 # {measured}`pf-remark-6-2:gain_full:.3f` by the full batch and of
-# {measured}`pf-remark-6-2:gain_batch:.3f` by minibatches). Against DAL itself, by the full batch:
+# {measured}`pf-remark-6-2:gain_batch:.3f` by minibatches). The best fixed rate is the largest of four,
+# so that a wider sweep may have a better one. Against DAL itself, by the full batch:
 # {claim}`pf-fig21-test` Stability falls with the power: {claim}`pf-fig21-stability` More drift goes
 # with a smaller $\lambda_0$ at the end: {claim}`pf-fig22-sharpness` Momentum speeds DAL up:
 # {claim}`pf-fig23-momentum` (With the factor ½ that PF's Eq. 21 prints; with Eq. 18's 2 the effective
