@@ -195,9 +195,9 @@ def _sentences(d: Diagnosis) -> list[str]:
         return [*said, "The gradient is zero: gradient descent rests here."]
     word = "rises" if d.predicted > 0 else "falls"
     said.append(
-        f"The loss, {d.loss:.4g}, {word} by {abs(d.predicted):.3g} in the next step, to second "
-        f"order (the step taken: {d.observed:+.3g})."
+        f"The loss, {d.loss:.4g}, {word} by {abs(d.predicted):.3g} in the next step, to second order."
     )
+    said.append(f"The step taken changes it by {d.observed:+.3g}.")
     up = d.along[d.along > 0]
     if len(up) and d.predicted <= 0:
         said.append(

@@ -207,7 +207,7 @@ _ = run.save(
 # %% [markdown]
 # ## After 2,000 steps
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "For each comparison of two methods the factor between their Fréchet distances at the end with its 95 percent interval, in a panel for each figure of the paper, coloured by verdict. Comparisons whose runs are still to come say so."}, "figure": {"caption": "After 2,000 steps at four rates, one for both players: the factor between the distances of two methods, mean and 95 % interval over seeds. Left of one, the first is closer.", "name": "fig-gan-verdicts"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "For each comparison of two methods the factor between their Fréchet distances at the end with its 95 percent interval, in a panel for each figure of the paper, coloured by verdict; comparisons whose runs are still to come are left out."}, "figure": {"caption": "After 2,000 steps at four rates, one for both players: the factor between the distances of two methods, mean and 95 % interval over seeds. Left of one, the first is closer.", "name": "fig-gan-verdicts"}}
 figures.intervals(*judged(shown, FAMILIES), label=shown.label)
 plt.show()
 

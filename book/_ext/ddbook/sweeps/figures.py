@@ -67,10 +67,18 @@ def intervals(
     """Effects of several families (`effects.compare`), each a factor of distances with interval.
 
     `verdicts` is by the words of a comparison. A point left of one: the first method is closer.
+    Comparisons without runs are left out; one of a single seed has no interval.
     """
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
+    tables = {name: table[np.isfinite(table["mean"])] for name, table in tables.items()}
+    tables = {name: table for name, table in tables.items() if len(table)}
+    if not tables:
+        fig, ax = plt.subplots(figsize=(7.4, 1.2))
+        ax.text(0.5, 0.5, f"no such runs yet ({label})", ha="center", va="center")
+        ax.set_axis_off()
+        return fig
     sizes = [len(table) for table in tables.values()]
     fig, axes = plt.subplots(
         len(tables), 1, figsize=(7.4, 1.3 + 0.36 * sum(sizes)), sharex=True, squeeze=False,
@@ -78,11 +86,9 @@ def intervals(
     )  # fmt: skip
     for ax, (family, table) in zip(axes[:, 0], tables.items(), strict=True):
         for y, found in enumerate(table.to_dict("records")):
-            if not np.isfinite(found["low"]):
-                ax.text(1, y, "no runs yet", ha="center", va="center", fontsize=8.5, color="0.55")
-                continue
             color, marker = VERDICTS[verdicts.get(found["comparison"])]
-            ax.plot(np.exp([found["low"], found["high"]]), [y, y], color=color, lw=2)
+            if np.isfinite(found["low"]):  # one seed has no interval
+                ax.plot(np.exp([found["low"], found["high"]]), [y, y], color=color, lw=2)
             ax.plot(np.exp(found["mean"]), y, marker, color=color, ms=7)
         ax.axvline(1, color="k", lw=0.8)
         ax.set_yticks(range(len(table)), list(table["comparison"]), fontsize=9)
