@@ -195,7 +195,8 @@ def _sentences(d: Diagnosis) -> list[str]:
         return [*said, "The gradient is zero: gradient descent rests here."]
     word = "rises" if d.predicted > 0 else "falls"
     said.append(
-        f"The loss, {d.loss:.4g}, {word} by {abs(d.predicted):.3g} in the next step, to second order."
+        f"The loss, {d.loss:.4g}, {word} by {abs(d.predicted):.3g} in the next step, to second "
+        "order."
     )
     said.append(f"The step taken changes it by {d.observed:+.3g}.")
     up = d.along[d.along > 0]
