@@ -10,7 +10,7 @@ eigenvalue at 2/h or below it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -142,17 +142,27 @@ def _complementary(a: Array, b: Array, both: Array, iterations: int = 300) -> tu
         values, vectors = jnp.linalg.eigh((x + x.T) / 2)
         return (vectors * jnp.maximum(values, 0)) @ vectors.T
 
-    def advance(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        x, y, t = carry
+    def advance(carry: Any) -> Any:
+        n, x, y, t, _ = carry
         new = positive(y - rate * slack(y))
         uphill = jnp.sum((y - new) * (new - x)) > 0
         t = jnp.where(uphill, 1.0, t)
         following = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
+        moved = jnp.linalg.norm(new - y)
         y = jnp.where(uphill, new, new + (t - 1) / following * (new - x))
-        return new, y, following
+        return n + 1, new, y, following, moved
+
+    def goes_on(carry: Any) -> Array:
+        n, x, _, _, moved = carry
+        enough = 10 * jnp.finfo(a.dtype).eps * jnp.linalg.norm(x)
+        return (n < iterations) & ~(moved <= enough)
 
     zero = jnp.zeros_like(a)
     one = jnp.ones((), a.dtype)
-    x, _, _ = jax.lax.fori_loop(0, iterations, advance, (zero, zero, one))
+    begin = (jnp.zeros((), int), zero, zero, one, jnp.asarray(jnp.inf, a.dtype))
+    if k == 1:  # X = max(0, −a/b)
+        x = jnp.maximum(0, -a * rate)
+    else:
+        x = jax.lax.while_loop(goes_on, advance, begin)[1]
     x = jnp.where(largest > 0, x, 0)
     return x, slack(x)
