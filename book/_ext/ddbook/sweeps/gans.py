@@ -239,7 +239,7 @@ class Training:
 
     @cached_property
     def _program(self) -> Callable[[Arm], str]:
-        return lru_cache(maxsize=1)(self._fingerprint)
+        return lru_cache(maxsize=None)(self._fingerprint)  # a sweep comes back to an arm
 
     def _fingerprint(self, arm: Arm) -> str:
         game, rule, scale = self.game_of(arm), rule_of(arm), self.scale_of(arm)
