@@ -288,6 +288,29 @@ def test_summary_counts(book):
     assert "✓ 2 reproduced" in said and "? 1 not settled" in said
 
 
+def test_a_number_of_the_first_sweep_is_shown_beside_the_new_verdict(book):
+    """Of a claim that another notebook judges afresh the chapter keeps its old numbers."""
+    again = {
+        "judged_by": "fresh",
+        "verdict": "reproduced",
+        "earlier": {"verdict": "deviates", "predicate": "a sign test"},
+    }
+    book.claims([CLAIM | again])
+    old = RECORD | {"holds": False, "measured": {"pairs": 33, "seeds": 3}}
+    new = RECORD | {"notebook": "fresh", "measured": {"factor": 0.8, "seeds": 8}}
+    book.records([old, new])
+    text = "{claim}`dd-overlay` {measured}`dd-overlay:pairs` {measured}`dd-overlay:factor`"
+    text += " {measured}`dd-overlay:seeds`"
+    book.write("book/index.md", f"# S\n\n```{{toctree}}\n/notebooks/games\nclaims\n```\n\n{text}\n")
+    assert book.build() == ""
+    page = book.page("book/index")
+    assert [number.text for number in page.select("abbr.ddbook-measured")] == ["33", "0.8", "8"]
+    assert page.select_one(".ddbook-verdict").text == "✓ reproduced"
+    entry = book.page("book/claims").select_one(".ddbook-claim").text
+    assert "deviates, by another predicate: a sign test" in entry
+    assert "by the earlier predicate" in entry
+
+
 def test_claims_here_lists_the_claims_of_the_page(book):
     source = SOURCE + "\n# %% [markdown]\n# ```{claims-here}\n# ```\n"
     book.write("notebooks/games.py", source)

@@ -48,6 +48,19 @@ class Ledger:
             return ddclaims.Verdict(ddclaims.NOT_SETTLED, None)
         return ddclaims.judge_earlier(claim, [f.record for f in self.findings[claim_id]])
 
+    def telling_of(self, claim_id: str, key: str) -> Finding | None:
+        """Return the finding that speaks for a claim about one number.
+
+        That is the telling one, or, where it lacks the number, the one by the earlier predicate: a
+        chapter on the first sweep goes on saying what that sweep found.
+        """
+        first = self.telling(claim_id)
+        if first is None or key in first.record.measured:
+            return first
+        record = self.earlier(claim_id).record
+        former = [item for item in self.findings[claim_id] if item.record is record]
+        return next((item for item in former if key in item.record.measured), first)
+
     def telling(self, claim_id: str) -> Finding | None:
         """Return the finding whose numbers speak for a claim.
 

@@ -51,7 +51,7 @@ class MeasuredRole(SphinxRole):
         key, _, spec = rest.partition(":")
         if claim_id not in ledger.claims:
             return _unknown(self, claim_id, ledger.claims, "claim")
-        finding = ledger.telling(claim_id)
+        finding = ledger.telling_of(claim_id, key)
         if finding is None:
             return [nodes.inline("", "not measured yet", classes=["ddbook-measured"])], []
         record = finding.record
