@@ -104,6 +104,12 @@ def check_step(name: str, value: Any) -> None:
     _check_callable(name, value, "a step, a function of h and y", 2, advice)
 
 
+def check_memory_step(name: str, value: Any) -> None:
+    """Raise unless `value` can be called as a step with memory is, with h, y and s."""
+    advice = "an optax optimiser becomes one by ddlib.memory.optimizer_step(optimizer, field)"
+    _check_callable(name, value, "a step with memory, a function of h, y and s", 3, advice)
+
+
 def _check_callable(name: str, value: Any, wanted: str, count: int, advice: str) -> None:
     if not callable(value):
         raise ValueError(f"{name} must be {wanted}, got {type(value).__name__}; {advice}")

@@ -39,6 +39,8 @@ from ddlib._check import (
 )
 from ddlib.frozen import thaw
 from ddlib.games import Field, Players
+from ddlib.memory import Memoryless
+from ddlib.memory import memoryless as memoryless
 from ddlib.methods import ImplicitStep, Step
 
 
@@ -64,6 +66,12 @@ def _combine(weights: np.ndarray, iterates: PyTree) -> PyTree:
     return jax.tree.map(leaf, iterates)
 
 
+def _logarithm(iterates: PyTree, num_steps: int) -> PyTree:
+    """log(Φ*) from so many iterates beyond the first: no more than it takes, for they cancel."""
+    first = jax.tree.map(lambda x: x[: num_steps + 1], iterates)
+    return _combine(logarithm_weights(num_steps), first)
+
+
 def modified_terms(
     step: Step, order: int, *, at: float | Array = taylor.SMALL
 ) -> Callable[[PyTree], tuple[PyTree, ...]]:
@@ -72,6 +80,10 @@ def modified_terms(
     f₀ is the field that the step discretises; h f₁ is its discretisation drift. The cost is that
     of order + 1 steps in the arithmetic of truncated power series (see `ddlib.taylor`): about
     (order + 2)²/2 plain steps each.
+
+    The term of hᵏ is a difference of order k + 1 of iterates, whose digits cancel: in single
+    precision the terms of a bent field keep six digits to order 2, about three at order 4, none
+    from order 7 on. Give the state double precision where high orders are wanted.
 
     A step may branch, loop and compare: the terms are those of small positive h, and where a step
     looks at h alone (`h == 0`, `h > 1e-8`) those of h = `at`. One that iterates until something is
@@ -88,7 +100,7 @@ def modified_terms(
     Raises:
       ValueError: a step that is none (a field, say); a bad order or `at`; a state of integers or
         without arrays; or, outside a trace, a step that moves when h = 0, at this state or at
-        others (heavy ball with fixed momentum does: extend its state first), or that has no series
+        others (heavy ball with fixed momentum does: see `memoryless`), or that has no series
         in h where it has a value. Inside a trace the terms of both are NaN.
 
     >>> from ddlib.methods import euler
@@ -99,7 +111,6 @@ def modified_terms(
     check_step("step", step)
     check_count("order", order, least=0)
     check_step_size("at", at)
-    weights = logarithm_weights(order + 1)
     given = step
     if isinstance(step, ImplicitStep):  # that many sweeps have the same series to this order
         step = step.sweeps(order + 1)
@@ -115,6 +126,8 @@ def modified_terms(
     def terms(y: PyTree) -> tuple[PyTree, ...]:
         check_inexact("y", y)
         y = jax.tree.map(jnp.asarray, y)
+        if isinstance(step, Memoryless):  # which has them without a series of its own
+            return step.terms(y, order)
         iterates = expanded(y, order + 1)
         if is_concrete(iterates) and not _finite(iterates):
             iterates = expanded(y, 2 * order + 4)[: order + 2]  # a norm takes an order a step
@@ -123,9 +136,9 @@ def modified_terms(
             raise ValueError(
                 "step(0, y) must return y, got a step that moves at h = 0, at y or at a state near "
                 "it (a momentum that is zero at y rests there alone): it has no modified field in "
-                "these coordinates; extend its state (with its momentum, say) so that it rests"
+                "these coordinates; `memoryless` makes a step of y alone of one with memory"
             )
-        found = tuple(_combine(weights, coefficient) for coefficient in iterates[1:])
+        found = tuple(_logarithm(coefficient, k) for k, coefficient in enumerate(iterates[1:], 1))
         if not is_concrete(found):
             return jax.tree.map(lambda x: jnp.where(moves, jnp.nan, x).astype(x.dtype), found)
         one = [jax.tree.map(lambda x: x[1], coefficient) for coefficient in iterates]

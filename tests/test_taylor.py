@@ -91,7 +91,12 @@ FUNCTIONS = {
     "powers": lambda x: [(1 + x) ** k for k in (0, 2, 3, 6)],
     "negative powers": lambda x: (2 + x) ** -2,
     "real powers": lambda x: (2 + x) ** x,
-    "erf": jax.scipy.special.erf,
+    "erf": lambda x: (jax.scipy.special.erf(x), jax.scipy.special.erfc(2 * x)),
+    "tangent": lambda x: (jnp.tan(x), jnp.arctan(2 * x), lax.asin(x / 2), lax.acos(x / 2)),
+    "hyperbolic": lambda x: (jnp.sinh(x), jnp.cosh(x), jnp.arcsinh(x), lax.atanh(x / 2)),
+    "acosh": lambda x: lax.acosh(2.5 + x),
+    "roots": lambda x: (jnp.cbrt(x), lax.rsqrt(2 + x), lax.pow(2 + x, 1.7), lax.pow(x, 40)),
+    "exp2": jnp.exp2,
     "abs": jnp.abs,
     "max min": lambda x: (jnp.maximum(x, 0.1), jnp.minimum(x, x * x), jnp.clip(x, -0.5, 0.5)),
     "logsumexp": jax.nn.logsumexp,
@@ -185,6 +190,8 @@ def test_coefficients_are_those_of_the_interpolating_polynomial(name):
         np.testing.assert_allclose(np.stack(column), expected, rtol=0, atol=1e-9 * scale)
 
 
+RISE = 2 / np.sqrt(np.pi)  # of the error function at 0
+
 SERIES = {
     "exp": (jnp.exp, [1 / factorial(k) for k in range(7)]),
     "log": (lambda t: jnp.log(1 + t), [0, *((-1) ** (k + 1) / k for k in range(1, 7))]),
@@ -195,6 +202,16 @@ SERIES = {
     "quotient": (lambda t: jnp.exp(t) / (1 - t), np.cumsum([1 / factorial(k) for k in range(7)])),
     "cube": (lambda t: (1 + t) ** 3, [1, 3, 3, 1, 0, 0, 0]),
     "binomial": (lambda t: jnp.sqrt(1 + 4 * t), [1, 2, -2, 4, -10, 28, -84]),
+    "sin": (jnp.sin, [0, 1, 0, -1 / 6, 0, 1 / 120, 0]),
+    "cos": (jnp.cos, [1, 0, -1 / 2, 0, 1 / 24, 0, -1 / 720]),
+    "tan": (jnp.tan, [0, 1, 0, 1 / 3, 0, 2 / 15, 0]),
+    "asin": (lax.asin, [0, 1, 0, 1 / 6, 0, 3 / 40, 0]),
+    "atan": (jnp.arctan, [0, 1, 0, -1 / 3, 0, 1 / 5, 0]),
+    "asinh": (jnp.arcsinh, [0, 1, 0, -1 / 6, 0, 3 / 40, 0]),
+    "erf": (jax.scipy.special.erf, [0, RISE, 0, -RISE / 3, 0, RISE / 10, 0]),
+    "central binomial": (lambda t: lax.rsqrt(1 - 4 * t), [1, 2, 6, 20, 70, 252, 924]),
+    "negative power": (lambda t: (1 - t) ** -3, [1, 3, 6, 10, 15, 21, 28]),
+    "high power of zero": (lambda t: lax.pow(t, 9.5), [0] * 7),
     "turn": (lambda t: jnp.exp(1j * t), [1j**k / factorial(k) for k in range(7)]),
     "stop": (lambda t: lax.stop_gradient(t) * t, [0, 0, 1, 0, 0, 0, 0]),
 }

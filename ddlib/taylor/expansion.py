@@ -15,12 +15,17 @@ from ddlib.taylor.program import evaluate
 from ddlib.taylor.series import SMALL, Clock, Mode, is_inexact
 
 
-def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree, ...]]:
+def compose(
+    fn: Callable[..., PyTree], order: int, *, clock: bool = False, at: float | Array = SMALL
+) -> Callable[..., tuple[PyTree, ...]]:
     """Series in, series out: the Taylor coefficients of fn along polynomial arguments.
 
     Args:
       fn: function from pytrees of float arrays to a pytree of float arrays.
       order: the highest power kept, zero or more.
+      clock: whether fn's first argument is t itself, and the expansion for small positive t: as in
+        `scan_compose`.
+      at: with `clock`, the t > 0 at which comparisons of t alone are taken.
 
     Returns:
       A function that takes, for every argument of fn, a tuple of order + 1 pytrees (the
@@ -35,7 +40,7 @@ def compose(fn: Callable[..., PyTree], order: int) -> Callable[..., tuple[PyTree
     [1.0, 1.0, 0.5, 0.1667]
     """
     check_count("order", order, least=0)
-    return _compose(fn, Mode(order))
+    return _compose(fn, Mode(order, at) if clock else Mode(order))
 
 
 def _compose(fn: Callable[..., PyTree], mode: Mode) -> Callable[..., tuple[PyTree, ...]]:

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ddlib.taylor.arithmetic import ELEMENTWISE, divide, power, sqrt
+from ddlib.taylor.arithmetic import (
+    ELEMENTWISE,
+    divide,
+    general_power,
+    power,
+    real_power,
+    sqrt,
+    sqrt_near,
+)
 from ddlib.taylor.order import COMPARISONS, compare, extreme, reduce_extreme, sign
 from ddlib.taylor.series import (
     Mode,
@@ -80,6 +88,15 @@ def _nested(bind: Callable, arguments: list[Any], order: int) -> list[Any]:
     ]
 
 
+def _power(x: Series, exponent: Any) -> Series:
+    """x to a power that does not vary: by products where it is a small positive integer."""
+    if isinstance(exponent, jax.core.Tracer) or jnp.ndim(exponent):
+        return real_power(x, exponent)
+    if float(exponent).is_integer() and 1 <= exponent <= 32:
+        return power(x, int(exponent))
+    return real_power(x, exponent)
+
+
 def expand(eqn: Any, arguments: list[Any], mode: Mode) -> list[Any]:
     """One primitive: each argument an array (constant) or a series, of which there is one."""
     name, params, order = eqn.primitive.name, eqn.params, mode.order
@@ -135,16 +152,21 @@ def expand(eqn: Any, arguments: list[Any], mode: Mode) -> list[Any]:
         return [extreme(lax.min, "min", extreme(lax.max, "max", x, low, mode), high, mode)]
     if name in ("reduce_max", "reduce_min") and mode.at is not None:
         return [reduce_extreme(bind, name, arguments[0], params["axes"])]
-    if name == "sqrt" and mode.at is not None and not jnp.iscomplexobj(arguments[0][0]):
-        return [sqrt(arguments[0])]
+    if name == "sqrt":
+        near = mode.at is not None and not jnp.iscomplexobj(arguments[0][0])
+        return [(sqrt_near if near else sqrt)(arguments[0])]
     if name in ("abs", "sign") and not jnp.iscomplexobj(arguments[0][0]):
         signs = sign(arguments[0], mode)
         if name == "sign":
             return [full(jnp.where(jnp.isnan(arguments[0][0]), jnp.nan, signs))]
         up = signs >= 0  # JAX's convention at 0
         return [[*bind(arguments[0][0]), *(jnp.where(up, c, -c) for c in arguments[0][1:])]]
-    if name == "integer_pow" and 1 <= params["y"] <= 4:
-        return [power(arguments[0], params["y"])]
+    if name == "integer_pow":
+        return [_power(arguments[0], params["y"])]
+    if name == "pow":
+        if not varying[1]:
+            return [_power(*arguments)]
+        return [general_power(full(arguments[0]), full(arguments[1]))]
     if name == "square":
         return [power(arguments[0], 2)]
     if name in ELEMENTWISE:
