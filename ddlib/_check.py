@@ -110,6 +110,13 @@ def check_memory_step(name: str, value: Any) -> None:
     _check_callable(name, value, "a step with memory, a function of h, y and s", 3, advice)
 
 
+def check_loss(name: str, value: Any, *, batch: bool = False) -> None:
+    """Raise unless `value` can be called as a loss is: with parameters, and a batch if it has."""
+    wanted, count = ("params and batch", 2) if batch else ("params alone", 1)
+    advice = "hold what else it takes by functools.partial"
+    _check_callable(name, value, f"a loss, a function of {wanted}", count, advice)
+
+
 def _check_callable(name: str, value: Any, wanted: str, count: int, advice: str) -> None:
     if not callable(value):
         raise ValueError(f"{name} must be {wanted}, got {type(value).__name__}; {advice}")
