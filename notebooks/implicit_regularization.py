@@ -245,6 +245,8 @@ left.plot(ratio.groupby("rate").r.mean(), color=page.COLORS["modified"])
 left.axhline(1, color="k", lw=0.7)
 left.set(xscale="log", xlabel="rate $h$", ylabel="distance ratio")
 left.set_ylim(0, 1.1 * max(1.0, ratio.r.max()))
+left.set_xticks(ratio.rate.unique(), [f"{h:g}" for h in ratio.rate.unique()])
+left.minorticks_off()
 every = look["curves"]
 last = every[(every.time == every.time.max()) & np.isfinite(every.loss)]
 least = last.rate.min()

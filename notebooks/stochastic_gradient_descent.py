@@ -385,7 +385,9 @@ middle.set(xlabel="epoch", ylabel="alignment")
 means = sized.groupby("batch_size")[["variance", "formula"]].mean()
 right.loglog(sized.batch_size, sized.variance, ".", color=colors["alternating"])
 right.loglog(means.index, means.formula, color="k", lw=0.9)
-right.set(xlabel="batch size", ylabel="variance of batches' gradients")
+right.set(xlabel="batch size", ylabel="variance of gradients")
+right.set_xticks(means.index, [str(size) for size in means.index])
+right.minorticks_off()
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]

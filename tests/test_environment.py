@@ -154,7 +154,7 @@ def test_the_lock_holds_what_pyproject_needs_and_nothing_else():
 
 MATHEMATICS = [
     *("games", "methods", "taylor", "drift", "frozen", "regularizers", "stability", "curvature"),
-    *("flows", "descent", "nets", "gan", "loop"),
+    *("flows", "descent", "nets", "gan", "loop", "modified_losses"),
 ]
 OTHERS = [  # of data, scores and the book: modules, with what pyproject calls them
     *("pandas", "pyarrow", "sklearn", "PIL", "pooch", "requests", "safetensors", "keras", "h5py"),
