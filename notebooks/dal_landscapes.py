@@ -35,9 +35,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from ddbook import page
 from ddbook.sweeps import effects
 from ddlib.landscape import filter_direction, line
+from scipy.stats import spearmanr
 
 run = page.open("dal_landscapes", profile, parameters)
 claims, colors = run.claims, page.COLORS
@@ -168,6 +170,29 @@ def flatness(slope):
     return rows[rows.t.abs() <= rows.t.max() / 2].groupby(ALL).rise.mean()
 
 
+def drifts(curves):
+    """The mean drift of a step, by batch, rule and seed."""
+    end = curves.sort_values("step").groupby(ALL).last()
+    return end.drift / end.step
+
+
+def safe(curves):
+    """By batch, the rules of which every run ends below its start."""
+    runs = curves.sort_values("step").groupby(ALL).train_loss
+    down = (runs.last() < runs.first()).groupby(level=["batch", "rule"]).all()
+    return {
+        b: [rule for rule in down[b].index if down[b, rule]]
+        for b in down.index.unique("batch")
+    }
+
+
+def ranks(one, other, rules):
+    """Spearman's correlation over rules, by seed."""
+    a, b = one.unstack("seed").loc[rules], other.unstack("seed").loc[rules]
+    found = {seed: spearmanr(a[seed], b[seed]).statistic for seed in a}
+    return pd.Series(found).rename_axis("seed")
+
+
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Final test accuracy against the batch size, one line for each power of DAL in colour and each fixed rate in grey, with intervals over seeds."}, "figure": {"caption": "PF, Figure 41. Left: final test accuracy of DAL-$p$ (colour) and of fixed rates (grey), by batch size. Right: the largest factor by which the training loss at a look exceeds the smallest before. Mean and 95 % interval over seeds; above the frame: lost.", "name": "fig-batch-sizes"}}
 curves = shown["curves"].frame
 order = list(dict.fromkeys(curves.rule))
@@ -211,7 +236,28 @@ count = curves.seed.nunique()
 fig.suptitle(f"{shown['curves'].label}, {count} seeds", fontsize=10)
 plt.show()
 
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Mean drift of a step against the final test accuracy, upper row, and against the largest eigenvalue at the end, lower row; one point a run, coloured by rule; one column for each batch size."}, "figure": {"caption": "PF, Figure 53. The mean drift of a step against test accuracy (above) and λ₀ at the end (below), by minibatches. A point is a run; grey: fixed rates, colour: DAL-$p$. Lost runs are left out.", "name": "fig-drift-ends"}}
+drift, kept = drifts(curves), safe(curves)
+final = accuracies(curves)
+top = shown["ends"].frame.set_index(ALL).value_0.sort_index()
+fig, axes = plt.subplots(
+    2, len(sizes), figsize=(7.6, 5.4), sharey="row", sharex=True
+)
+for column, batch in zip(axes.T, sizes, strict=True):
+    for rule in kept[batch]:
+        for ax, what in zip(column, (final, top), strict=True):
+            pair = drift[batch, rule], what[batch, rule]
+            ax.plot(*pair, "o", ms=4, color=looks[rule])
+    column[0].set(title=f"batches of {batch}", xscale="log")
+    column[1].set(yscale="log", xlabel="mean drift of a step")
+axes[0, 0].set_ylabel("test accuracy")
+axes[1, 0].set_ylabel("λ₀ at the end")
+plt.show()
+
 # %% [markdown]
+# More drift tests better: {claim}`pf-fig53-test` And it ends where λ₀ is smaller:
+# {claim}`pf-fig53-sharpness`
+#
 # ## Slices
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "The rise of the training loss along filter-normalised random directions against the distance, for DAL with power one half and one, and the fixed rate of nearest accuracy: one panel for each batch size."}, "figure": {"caption": "PF, Figures 46, 48 and 50. The rise of the training loss along directions scaled to the network's filters: DAL-1, DAL-½, and the fixed rate whose test accuracy is nearest to DAL-½'s. Mean over directions; line and band: median and range over seeds.", "name": "fig-slices"}}
@@ -300,6 +346,27 @@ if curves.seed.nunique() > 1:
         },
         data=here["curves"],
     )
+    drift, kept = drifts(curves), safe(curves)
+    for name, what, judge in (
+        ("pf-fig53-test", accuracy, lambda e: effects.above(e, 0.5)),
+        ("pf-fig53-sharpness", sharp, lambda e: effects.below(e, -0.5)),
+    ):
+        found = {b: effect(ranks(drift[b], what[b], kept[b])) for b in sizes}
+        claims.record(
+            name,
+            holds=effects.all_of([judge(e) for e in found.values()]),
+            measured={
+                f"{key}_{b}": value
+                for b, e in found.items()
+                for key, value in (
+                    ("correlation", e.mean),
+                    ("low", e.low),
+                    ("high", e.high),
+                    ("rules", len(kept[b])),
+                )
+            },
+            data=here["curves"],
+        )
     for name, what in (
         ("pf-fig46-flatter", flat),
         ("pf-fig46-eigenvalue", sharp),

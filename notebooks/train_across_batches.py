@@ -90,19 +90,19 @@ RULES = [
 
 def step(batch_size, t, state):
     """One step of one run."""
-    params, tx_state, power, factor, seed = state
+    params, tx_state, power, factor, seed, drift = state
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), seed), t)
     chosen = jax.random.randint(key, (batch_size,), 0, len(y))
     batch = (x[chosen], y[chosen])
     tx = dal(power, max_learning_rate=s.ceiling, factor=factor)
+    grads = jax.grad(loss_of)(params, batch)
     updates, tx_state = tx.update(
-        jax.grad(loss_of)(params, batch),
-        tx_state,
-        params,
-        hvp_fn=hvp(loss_of, params, batch),
+        grads, tx_state, params, hvp_fn=hvp(loss_of, params, batch)
     )
+    seen = tx_state[0]  # the step's drift is h²‖g‖‖Hĝ‖/2
+    drift += seen.rate**2 * optax.tree.norm(grads) * seen.turn / 2
     params = optax.apply_updates(params, updates)
-    return params, tx_state, power, factor, seed
+    return params, tx_state, power, factor, seed, drift
 
 
 # %% tags=["hide-input"]
@@ -110,7 +110,7 @@ def begin(rule, seed):
     params = network(seed)[0]
     tx_state = dal(max_learning_rate=s.ceiling).init(params)
     numbers = jnp.float32(rule.power), jnp.float32(rule.factor)
-    return params, tx_state, *numbers, jnp.asarray(seed)
+    return params, tx_state, *numbers, jnp.asarray(seed), jnp.float32(0)
 
 
 def look(state):
@@ -120,6 +120,7 @@ def look(state):
         "accuracy": jnp.mean(guess == test_y),
         "rate": state[1][0].rate,
         "turn": state[1][0].turn,
+        "drift": state[-1],  # the sum of all steps so far
     }
 
 
