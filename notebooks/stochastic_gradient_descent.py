@@ -12,8 +12,8 @@
 # # SGD: what the order of minibatches does
 #
 # One step of SGD is one step of gradient descent on one batch. **What do several steps, on several
-# batches, go down?** Not the full batch's modified loss, which misses their drift altogether beyond the
-# first order; but a loss with one term more, the *alignment* of each batch's gradient with those before
+# batches, go down?** Not the full batch's modified loss, which is off by as much as no drift at all would
+# be, to order; but a loss with one term more, the *alignment* of each batch's gradient with those before
 # it, which follows them to the next order. Over a whole epoch late in training, the gradients of an
 # epoch's batches point against one another.
 #
@@ -388,6 +388,8 @@ right.loglog(means.index, means.formula, color="k", lw=0.9)
 right.set(xlabel="batch size", ylabel="variance of gradients")
 right.set_xticks(means.index, [str(size) for size in means.index])
 right.minorticks_off()
+title = there["along"].label if there["along"] else f"{profile} profile"
+fig.suptitle(f"{title}, {curves.seed.nunique()} seeds", fontsize=10)
 plt.show()
 
 # %% tags=["hide-input", "remove-output"]
@@ -435,12 +437,13 @@ claims.record(
 # %% [markdown]
 # Over all epochs looked at, the eight steps end
 # {measured}`ours-sgd-n-step-follows:ratio:.2g` times as far from the $n$-step loss's flow as from the
-# full batch's: {claim}`ours-sgd-n-step-follows` The gradients of an epoch agree at the start, with an
+# full batch's: {claim}`ours-sgd-n-step-follows` (In the first epoch, where an epoch is long for the
+# curvature, the epoch mean is nearer than either, by no theory.) The gradients of an epoch agree at the start, with an
 # alignment of {measured}`ours-sgd-alignment-starts-positive:mean:.2f`
 # ({claim}`ours-sgd-alignment-starts-positive`), and end at
 # {measured}`ours-sgd-alignment-ends-negative:mean:.3f`: {claim}`ours-sgd-alignment-ends-negative` It could
 # not be otherwise. Over a whole epoch the gradients sum to $n\nabla\bar E$, so on average over orders the
-# alignment is $\tfrac12(n^2\|\nabla\bar E\|^2 - \sum_k\|\nabla E_k\|^2)$; where the full gradient has
+# sum is $\tfrac12(n^2\|\nabla\bar E\|^2 - \sum_k\|\nabla E_k\|^2)$; where the full gradient has
 # vanished and those of batches have not, that is negative. The *pressure* of the term is towards
 # agreement; what it acts on, at the end, is disagreement.
 #
