@@ -518,7 +518,7 @@ claims.record(
 # ## Unequal rates: cancelling, or damping?
 #
 # At unequal rates two pairs of coefficients are said to cancel interaction: DD's, $c_1 = \alpha h/4$ and
-# $c_2 = \lambda h/4$, and those of the one clock on which iterates live, with $\alpha$ and $\lambda$
+# $c_2 = \lambda h/4$, and those of the *joint clock*, on which the iterates live, with $\alpha$ and $\lambda$
 # exchanged ([whose clock](which_clock.py)). On images DD's train better. Because they cancel better, or
 # because they *damp* more? At the equilibrium of the Dirac-GAN that can be computed. A step of the game
 # with $c_1\|\nabla_\theta E\|^2$ and $c_2\|\nabla_\phi E\|^2$ added has multipliers of modulus
@@ -528,7 +528,7 @@ claims.record(
 # \approx 1 + hl^2\,\bigl(\alpha\lambda h - 2(\alpha c_1 + \lambda c_2)\bigr),
 # $$
 #
-# with $l = l'(0)$. Only the **damping** $\alpha c_1 + \lambda c_2$ enters. The one clock's coefficients
+# with $l = l'(0)$. Only the **damping** $\alpha c_1 + \lambda c_2$ enters. The joint clock's coefficients
 # give $\alpha\lambda h/2$, which cancels exactly; DD's give $(\alpha^2 + \lambda^2)h/4$, which is never
 # less.
 
@@ -559,8 +559,8 @@ def coefficients(rates, h):
     more = (alpha**2 + lam**2) / (2 * alpha * lam)  # DD's damping, elsewhere
     return {
         "DD": (alpha * h / 4, lam * h / 4),
-        "one clock": (lam * h / 4, alpha * h / 4),
-        "one clock, DD's damping": (more * lam * h / 4, more * alpha * h / 4),
+        "joint clock": (lam * h / 4, alpha * h / 4),
+        "joint clock, DD's damping": (more * lam * h / 4, more * alpha * h / 4),
         "φ alone, DD's damping": (more * lam * h / 2, 0.0),
         "θ alone, DD's damping": (0.0, more * alpha * h / 2),
     }
@@ -584,7 +584,7 @@ damped = pd.DataFrame(rows)
 _ = run.save("damping", damped, data="none")
 damped.set_index(["ratio", "coefficients"]).round(5)
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Growth rate at the equilibrium of the Dirac-GAN against damping, for rates in the ratios 1, 2 and 5. In each ratio the points with the damping of DD coincide, below zero; those of one clock are at zero."}, "figure": {"caption": "Growth at the equilibrium of the Dirac-GAN against the damping $\\alpha c_1 + \\lambda c_2$, in units of $h$, for five pairs of coefficients at each ratio of the rates. Pairs of one damping lie on one another, however it is split. Lines: the formula's first order.", "name": "fig-dirac-damping"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Growth rate at the equilibrium of the Dirac-GAN against damping, for rates in the ratios 1, 2 and 5. In each ratio the points with the damping of DD coincide, below zero; those of the joint clock are at zero."}, "figure": {"caption": "Growth at the equilibrium of the Dirac-GAN against the damping $\\alpha c_1 + \\lambda c_2$, in units of $h$, for five pairs of coefficients at each ratio of the rates. Pairs of one damping lie on one another, however it is split. Lines: the formula's first order.", "name": "fig-dirac-damping"}}
 fig, ax = plt.subplots(figsize=(5.8, 3.6))
 marks = dict(zip(damped.coefficients.unique(), "os^<>", strict=True))
 shades = {
@@ -622,28 +622,28 @@ plt.show()  # fmt: skip
 # %% tags=["hide-input", "remove-output"]
 table = damped.set_index(["ratio", "coefficients"])
 five = table.loc[5.0]
-same = [name for name in five.index if name != "one clock"]
+same = [name for name in five.index if name != "joint clock"]
 spread = float(five.growth[same].max() / five.growth[same].min() - 1)
 claims.record(
     "ours-dirac-damping-not-cancelling",
     holds=bool(
         abs(spread) <= 0.05
         and five.growth["DD"] < 0
-        and abs(five.growth["one clock"]) <= 0.05 * abs(five.growth["DD"])
-        and np.log(five.at_end["one clock"]) > np.log(five.at_end["DD"]) + 1
+        and abs(five.growth["joint clock"]) <= 0.05 * abs(five.growth["DD"])
+        and np.log(five.at_end["joint clock"]) > np.log(five.at_end["DD"]) + 1
         and abs(
-            np.log(five.at_end["one clock, DD's damping"] / five.at_end["DD"])
+            np.log(five.at_end["joint clock, DD's damping"] / five.at_end["DD"])
         )
         <= 0.1 * abs(np.log(five.at_end["DD"] / np.sqrt(2)))
     ),
     measured={
         "growth_dd": float(five.growth["DD"]),
-        "growth_one_clock": float(five.growth["one clock"]),
+        "growth_one_clock": float(five.growth["joint clock"]),
         "spread_at_one_damping": abs(spread),
         "radius_dd": float(five.at_end["DD"]),
-        "radius_one_clock": float(five.at_end["one clock"]),
+        "radius_one_clock": float(five.at_end["joint clock"]),
         "radius_one_clock_matched": float(
-            five.at_end["one clock, DD's damping"]
+            five.at_end["joint clock, DD's damping"]
         ),
     },
     data="none",
@@ -651,12 +651,12 @@ claims.record(
 
 # %% [markdown]
 # At rates in the ratio five, DD's coefficients shrink the radius at the rate
-# {measured}`ours-dirac-damping-not-cancelling:growth_dd:.3f`, the one clock's at
+# {measured}`ours-dirac-damping-not-cancelling:growth_dd:.3f`, the joint clock's at
 # {measured}`ours-dirac-damping-not-cancelling:growth_one_clock:.1g`: they cancel, and no more. Give
 # those DD's damping, or put all of it on one player, and the rates agree to
 # {measured}`ours-dirac-damping-not-cancelling:spread_at_one_damping:.1%`. From $(1, 1)$ the nonlinear game
 # ends at radius {measured}`ours-dirac-damping-not-cancelling:radius_dd:.2g` with DD's pair, at
-# {measured}`ours-dirac-damping-not-cancelling:radius_one_clock:.2g` with the one clock's, and at
+# {measured}`ours-dirac-damping-not-cancelling:radius_one_clock:.2g` with the joint clock's, and at
 # {measured}`ours-dirac-damping-not-cancelling:radius_one_clock_matched:.2g` with its damping matched.
 # {claim}`ours-dirac-damping-not-cancelling` So on this game what DD's coefficients do better, they do as
 # damping. Whether that is why they do so on images, this game cannot say: there, match

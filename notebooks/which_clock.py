@@ -384,6 +384,7 @@ run.card(*sweep.tables(here, shown))
 # ## What to vary
 #
 # - The damping: in a rotation the added terms damp as $\alpha c_1 + \lambda c_2$, and the published
-#   coefficients never damp less than the joint clock's. Match the two, and compare again.
+#   coefficients never damp less than the joint clock's. [On the Dirac-GAN](general_games.py) damping
+#   is all that tells them apart. Match the two here, and compare again.
 # - The strength of the discriminator's term at unequal rates: between the two clocks' coefficients,
 #   and beyond.
