@@ -85,7 +85,7 @@ if profile == "quick":  # its programs take longer to compile than to run
 # second player's gradient is data: what the first does to it is no part of the first's drift.
 
 
-# %%
+# %% tags=["hide-input"]
 def polynomial(seed):
     """A random quartic of two players' vectors."""
     rng = np.random.default_rng(seed)
@@ -108,6 +108,16 @@ games = {
 start = Players(jnp.array([0.5, -0.3]), jnp.array([0.4]))
 
 
+# %% [markdown]
+# The partner's gradient at `start` goes in as data, and what comes out can be called and differentiated:
+
+# %%
+modified = general_game(games["neither"], equal, h=0.1, start=start)
+velocity = game_field(modified)(start)  # f̃ = −∇φ L̃φ and g̃ = −∇θ L̃θ
+{"losses": [float(loss(start)) for loss in modified], "velocity": velocity}
+
+
+# %% tags=["hide-input"]
 def one_step_error(losses, modified, h):
     """From simultaneous updates to the flow of the modified losses."""
     step = simultaneous_euler(game_field(losses), equal)(h, start)
@@ -122,7 +132,7 @@ def one_step_error(losses, modified, h):
 # the error of one step falls: by four where the drift is wrong, by eight where it is right.
 
 
-# %%
+# %% tags=["hide-input"]
 def scaled(losses, h, drift, more):
     """`drift` times both terms, and (h/4)‖∇E‖² `more` times again."""
     modified = general_game(losses, equal, drift * h, start=start)
