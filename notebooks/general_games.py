@@ -405,6 +405,7 @@ def growth(coupling, imbalance, method, cancelled, h):
     return jnp.log(jnp.abs(multipliers).max()) / h, turns
 
 
+# %% tags=["hide-input"]
 couplings = np.linspace(-4, 4, s.resolution)
 imbalances = np.linspace(-4, 4, s.resolution)
 size = 0.1
@@ -576,6 +577,7 @@ def coefficients(rates, h):
     }
 
 
+# %% tags=["hide-input"]
 rows = []
 for ratio in (1.0, 2.0, 5.0):
     rates, step_size = Players(ratio, 1.0), 0.1
