@@ -15,9 +15,10 @@
 #
 # Gradient descent with rate $h$ goes down $E + \tfrac h4\|\nabla E\|^2$, to first order: it penalises
 # the gradient. **Does a larger rate therefore generalise better, and does the penalty do the same when it
-# is written down?** With few images, at equal physical time, the test error depends strongly on the
-# rate, and a penalty written down lowers it too. But the penalty of the strength that theory gives is
-# another matter than the rate: what a large rate does, it does mostly beyond first order.
+# is written down?** With few images, at equal physical time, larger rates err less and end at flatter
+# places, up to a rate at which some runs are lost; and a penalty written down lowers the error too. But
+# the strength that theory gives does a small part of what the rate does, for the rates that pay are not
+# small against the curvature.
 #
 # | | {cite:t}`barrett2021implicit` | here |
 # | --- | --- | --- |
@@ -84,11 +85,11 @@ pd.Series({name: float(y) for name, y in ends.items()})
 #
 # ## Test error against the rate
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels of test error against training time: at learning rates from the smallest to the largest, and at the smallest rate with penalties of growing strength."}, "figure": {"caption": "Test error along training, median and range over seeds. Left: by the rate. Right: at the smallest rate, by the strength $\\mu$ of an explicit penalty $\\frac\\mu4\\|\\nabla E\\|^2$; strengths up to the left panel's largest rate are those that theory gives.", "name": "fig-igr-error"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Two panels of test error against training time: at learning rates from the smallest to the largest, and at the smallest rate with penalties of growing strength."}, "figure": {"caption": "Test error along training, median and range over the seeds that are not lost. Left: by the rate. Right: at the smallest rate, by the strength $\\mu$ of an explicit penalty $\\frac\\mu4\\|\\nabla E\\|^2$; strengths up to the left panel's largest rate are those that theory gives.", "name": "fig-igr-error"}}
 curves = shown["curves"].frame.rename(columns={"time": "step"})
 base = curves.rate.min()
 plain_runs = curves[curves.strength == 0]
-explicit = curves[(curves.rate == base) & np.isfinite(curves.loss)]
+explicit = curves[curves.rate == base]
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.8), sharey=True)
 for ax, frame, column, words in (
     (axes[0], plain_runs, "rate", "$h$ = "),
@@ -98,14 +99,13 @@ for ax, frame, column, words in (
     for value, shade in zip(
         values, plt.cm.viridis(np.linspace(0, 0.9, len(values))), strict=True
     ):
-        bands(
-            ax,
-            frame[frame[column] == value],
-            "error",
-            shade,
-            f"{words}{value:g}",
-            scale=100,
+        mine = frame[frame[column] == value]
+        gone = mine[~np.isfinite(mine.loss)].seed.unique()
+        label = f"{words}{value:g}" + (
+            f", {len(gone)} lost" if len(gone) else ""
         )
+        kept = mine[~mine.seed.isin(gone)]
+        bands(ax, kept, "error", shade, label, scale=100)
     ax.set(xlabel="physical time")
     ax.legend(fontsize=8)
 lowest = 100 * curves[curves.step > 0].error.min()
@@ -174,8 +174,12 @@ record = {}
 record["rate-generalises"] = (
     effects.below(found, -0.01),
     found,
-    {"error_smallest": float(at_end(table, least).mean()),
-     "error_largest": float(at_end(table, most).mean())},
+    {
+        "error_smallest": float(at_end(table, least).mean()),
+        "error_largest": float(at_end(table, most).mean()),
+        "error_second": float(at_end(table, second).mean()),
+        "lost": int((at_end(table, most) == 0.9).sum()),
+    },
 )  # fmt: skip
 ended = ended[ended.strength == 0].pivot(
     index="seed", columns="rate", values="value_0"
@@ -211,8 +215,18 @@ for name, mu in (
     record[name] = (
         effects.above(found, 0.0),
         found,
-        {"gain": float(won.mean()), "gain_of_rate": float(gain.mean())},
+        {
+            "gain": float(won.mean()),
+            "gain_of_rate": float(gain.mean()),
+            "lost": int((at_end(table, least, mu) == 0.9).sum()),
+        },
     )
+nearest = min(strengths, key=lambda mu: abs(mu - (second - least)))
+smaller = at_end(table, least)
+record["penalty-of-theory"][2].update(
+    gain_second=float((smaller - at_end(table, second)).mean()),
+    gain_second_penalty=float((smaller - at_end(table, least, nearest)).mean()),
+)
 for name, (verdict, found, others) in record.items():
     claims.record(
         f"ours-igr-{name}",
@@ -222,11 +236,15 @@ for name, (verdict, found, others) in record.items():
     )
 
 # %% [markdown]
-# From the smallest rate to the largest the test error goes from
+# From the smallest rate to the second largest, the test error falls from
 # {measured}`ours-igr-rate-generalises:error_smallest:.1%` to
-# {measured}`ours-igr-rate-generalises:error_largest:.1%`: {claim}`ours-igr-rate-generalises` The Hessian's
-# largest eigenvalue at the end is {measured}`ours-igr-flatter:ratio:.2g` times what it is at the smallest
-# rate: {claim}`ours-igr-flatter` In units of $1/h$ it is
+# {measured}`ours-igr-rate-generalises:error_second:.1%`. At the largest it is smaller still in the runs
+# that survive; of {measured}`ours-igr-rate-generalises:seeds:.0f`,
+# {measured}`ours-igr-rate-generalises:lost:.0f` is lost, and counts as a guess would.
+# The claim was made of that rate, lost runs included: {claim}`ours-igr-rate-generalises`
+#
+# The Hessian's largest eigenvalue at the end is {measured}`ours-igr-flatter:ratio:.2g` times what it is at
+# the smallest rate: {claim}`ours-igr-flatter` In units of $1/h$ it is
 # {measured}`ours-igr-flatter:edge_largest:.2g` at the largest rate, where 2 is the edge of stability, and
 # {measured}`ours-igr-flatter:edge_smallest:.2g` at the smallest.
 #
@@ -237,10 +255,10 @@ for name, (verdict, found, others) in record.items():
 # {measured}`ours-igr-gradient-at-equal-loss:ratio:.2g` times that at the smallest:
 # {claim}`ours-igr-gradient-at-equal-loss`
 #
-# And the penalty, written down at the smallest rate, would lead where the rate leads. Early on, at small
-# rates, it does: the distance between the two shrinks to
-# {measured}`ours-igr-first-order-early:mean:.2g` of what it is without
-# ({claim}`ours-igr-first-order-early`). How far does that carry?
+# And the penalty, written down at the smallest rate, would lead where the rate leads. We expected that
+# early, and at twice the smallest rate, it does. It leads there only a part of the way: the distance between
+# the two runs is still {measured}`ours-igr-first-order-early:mean:.2g` of what it is without the penalty
+# ({claim}`ours-igr-first-order-early`). At the larger rates it leads less far.
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Left: the distance to the run with the penalty of theory over the distance to that without, at the first look, against the rate. Right: test error at the end against the rate, and against the strength of the penalty."}, "figure": {"caption": "Left: at the first look, how far a run is from the penalised one, in units of its distance from the one without; below one the penalty explains something. Right: test error at the end, by the rate and by the strength of an explicit penalty at the smallest rate. If first order were all, the two lines would coincide. Points: seeds.", "name": "fig-igr-penalty"}}
 look = {name: shown[name].frame for name in NAMES}
@@ -288,14 +306,16 @@ fig.suptitle(
 plt.show()  # fmt: skip
 
 # %% [markdown]
-# At the strength that theory gives for the largest rate, the penalty lowers the test error by
-# {measured}`ours-igr-penalty-of-theory:gain:.1%` where the rate lowers it by
-# {measured}`ours-igr-penalty-of-theory:gain_of_rate:.1%`: {claim}`ours-igr-penalty-of-theory` At twice
-# that strength, by {measured}`ours-igr-stronger-penalty:gain:.1%`: {claim}`ours-igr-stronger-penalty`
+# The second largest rate lowers the test error by
+# {measured}`ours-igr-penalty-of-theory:gain_second:.1%`, the penalty that theory gives for it by
+# {measured}`ours-igr-penalty-of-theory:gain_second_penalty:.1%`. For the largest rate the comparison that
+# we had set out to make counts its lost run, {claim}`ours-igr-penalty-of-theory`; and at twice the
+# strength of theory a run is lost too, {claim}`ours-igr-stronger-penalty`. In what survives, it takes a
+# penalty of several times the strength of theory to do what the rate does (the right of the figure).
 #
-# So both halves of the paper's statement are seen here, that larger rates generalise better and that a
-# penalty on the gradient does. That the one *is* the other is a statement of first order: it holds while
-# $h\lambda$ is small, and the rates that pay are those at which it is not.
+# So both halves of the statement are seen here, that larger rates generalise better and that a penalty on
+# the gradient does. That the one *is* the other is a statement of first order in $h\lambda$, and here
+# $h\lambda_0$ is not small even at the smallest rates.
 
 # %% tags=["remove-input"]
 run.card()
