@@ -14,8 +14,9 @@
 # # Choosing a rate
 #
 # There are a dozen rules that promise to spare you the sweep over learning rates. **Which one should you
-# take, and what does it cost?** The page compares them as a bill would: the same number of gradients for
-# each, or the same time, and a sweep pays for all of its runs.
+# take, and what does it cost?** DAL-½ does replace a sweep when the sweep has to be paid for. But take it
+# by finite differences, and where you have nothing against Adam's state, Prodigy, or Adam at its usual
+# rate, is at least as good for a third of the price a step.
 #
 # | | the paper | here |
 # | --- | --- | --- |
@@ -272,7 +273,7 @@ if curves.seed.nunique() > 1:
 # as good as one run at the best rate? You have not: is it as good as the best of a sweep that costs as
 # much in all, and whose five runs are therefore a fifth as long?
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Test accuracy against the fixed learning rate, as two curves: each run with the whole budget, and each with a fifth of it; a horizontal line shows DAL with power one half with the whole budget. Left the full batch, right minibatches."}, "figure": {"caption": "PF, Remark 6.2, with the sweep's cost counted. Test accuracy of a fixed rate that has the whole budget (dark) or its share of it (light), and of DAL-½ with the whole budget (orange). Mean and 95 % interval over seeds.", "name": "fig-sweep-cost"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Test accuracy against the fixed learning rate, as two curves: each run with the whole budget, and each with a fifth of it; a horizontal line shows DAL with power one half with the whole budget. Left the full batch, right minibatches."}, "figure": {"caption": "PF, Remark 6.2, with the sweep's cost counted. Test accuracy of a fixed rate that has the whole budget (dark) or its share of it (light), and of DAL-½ with the whole budget (orange). Mean and 95 % interval over seeds; of rates that are far below, the mean in figures.", "name": "fig-sweep-cost"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
 for ax, (words, frame, costs) in zip(axes, both("words", shown), strict=True):
     budget = costs.budget.iloc[0]
@@ -282,40 +283,49 @@ for ax, (words, frame, costs) in zip(axes, both("words", shown), strict=True):
         (budget, "0.25", "whole budget"),
         (budget / len(swept), "0.65", f"1/{len(swept)} of it"),
     )
-    lowest = 1.0
+    own = effect(at_gradients(frame, budget)["DAL-0.5"])
+    least, most = own.mean - 0.04, own.mean + 0.02
     for paid, color, label in lines:
         found = [effect(at_gradients(frame, paid)[r]) for r in swept]
-        means = np.array([e.mean for e in found])
-        low, high = np.array([interval(e) for e in found]).T
-        ax.fill_between(rates, low, high, color=color, alpha=0.2, lw=0)
-        ax.plot(rates, means, "o-", color=color, ms=4, label=label)
-        lowest = min(lowest, np.sort(means)[-4:].min())
-    own = effect(at_gradients(frame, budget)["DAL-0.5"])
-    ax.axhspan(
-        *interval(own),
-        color=colors["simultaneous"],
-        alpha=0.2,
-        lw=0,
-    )
+        kept = [i for i, e in enumerate(found) if e.mean > least]
+        place = [rates[i] for i in kept]
+        low, high = np.array([interval(found[i]) for i in kept]).T
+        ax.fill_between(place, low, high, color=color, alpha=0.2, lw=0)
+        means = [found[i].mean for i in kept]
+        ax.plot(place, means, "o-", color=color, ms=4, label=label)
+        for i, e in enumerate(found):
+            if i not in kept:  # far below: its mean in figures
+                at = least + (0.004 if paid == budget else 0.001)
+                ax.text(
+                    rates[i],
+                    at,
+                    f"{e.mean:.2f}",
+                    color=color,
+                    ha="center",
+                    size=9,
+                )
+    ax.axhspan(*interval(own), color=colors["simultaneous"], alpha=0.2, lw=0)
     ax.axhline(own.mean, color=colors["simultaneous"], label="DAL-½")
-    ax.set(
-        xscale="log",
-        title=words,
-        xlabel="fixed rate",
-        ylim=(max(lowest - 0.02, 0.0), None),
-    )
+    ax.set(xscale="log", title=words, xlabel="fixed rate", ylim=(least, most))
     ax.set_xticks(rates, [f"{r:g}" for r in rates])
     ax.minorticks_off()
 axes[0].set_ylabel("test accuracy")
-axes[0].legend(fontsize=9, loc="lower right")
+axes[0].legend(fontsize=9, loc="upper left")
 fig.suptitle(f"{shown['curves'].label}, {seeds} seeds", fontsize=10)
 plt.show()
 
 # %% [markdown]
-# With the sweep's cost counted, DAL-½ gains {measured}`pf-remark-6-2-cost:gain_full:.3f` in accuracy by
-# the full batch and {measured}`pf-remark-6-2-cost:gain_batch:.3f` by minibatches:
-# {claim}`pf-remark-6-2-cost` Against one run at the best rate, which somebody has found before, at equal
-# gradients: {claim}`ours-dal-equal-gradients` At equal time: {claim}`ours-dal-equal-time`
+# With the sweep's cost counted, DAL-½ ends {measured}`pf-remark-6-2-cost:gain_full:.3f` above the best
+# rate in accuracy by the full batch, and {measured}`pf-remark-6-2-cost:gain_batch:.3f` by minibatches:
+# {claim}`pf-remark-6-2-cost` So the remark stands as a bill. If the best rate is known already, minibatches
+# are another matter: at equal gradients one run of it is ahead by as much as
+# {measured}`ours-dal-equal-gradients:gain_batch:.3f` says (a gain below zero is a loss), which five seeds
+# do not tell from half a percent: {claim}`ours-dal-equal-gradients` At equal time it is the same:
+# {claim}`ours-dal-equal-time`
+#
+# Two things are seen beside. The rate 0.8 loses runs: a sweep needs its failures. And
+# DAL-½ begins slowly by minibatches, where it is far behind after a fifth of the budget; it catches up
+# later, so that the verdict is one of this length.
 #
 # ## Against the other rules
 
@@ -327,7 +337,7 @@ named = {
     "Adam 0.001": "#009e73",
     "Polyak": "#cc79a7",
 }
-fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.9), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.9))
 for ax, (words, frame, costs) in zip(axes, both("words", shown), strict=True):
     budget = costs.budget.iloc[0]
     paid = frame[(frame.gradients <= budget) & (frame.gradients > 0)]
@@ -344,10 +354,10 @@ for ax, (words, frame, costs) in zip(axes, both("words", shown), strict=True):
                 color,
                 name,
             )
-    ax.set(title=words, xlabel="gradient-equivalents")
+    top = max(line.get_ydata().max() for line in ax.lines)
+    least = max(top - 0.08, 0) if top > 0.85 else 0
+    ax.set(title=words, xlabel="gradient-equivalents", ylim=(least, top + 0.01))
 axes[0].set_ylabel("test accuracy")
-if max(line.get_ydata().max() for line in axes[0].lines) > 0.8:
-    axes[0].set_ylim(0.8, None)
 fig.legend(
     *axes[0].get_legend_handles_labels(),
     loc="outside lower center", ncols=3, fontsize=9,
@@ -355,13 +365,25 @@ fig.legend(
 plt.show()
 
 # %% [markdown]
-# Of the rules that need no rate, each as its authors give it, with Adam at 0.001: DAL-½ against the best
-# other one: {claim}`ours-dal-among-rules` A product by finite differences in place of the exact one:
-# {claim}`ours-dal-by-differences`
+# Of the rules that need no rate, each as its authors give it, with Adam at 0.001, the best is
+# {measured}`ours-dal-among-rules:against_full` by the full batch and
+# {measured}`ours-dal-among-rules:against_batch` by minibatches. DAL-½ against it:
+# {claim}`ours-dal-among-rules` A product by finite differences serves DAL as well as the exact one and
+# buys half as many steps again: {claim}`ours-dal-by-differences`
 #
 # ## What follows
 #
-# A page's verdict is worded when its run is published.
+# **What to tell a friend.** With one run to spend and no idea of a rate, take Prodigy by large batches and
+# Adam at 0.001 by small ones: they ask for a gradient a step, and here no rule ends
+# clearly above them. If you want plain gradient descent, without momentum or a state of the size of the
+# parameters, or a rate that you can read as a curvature, take DAL with a power between ½ and ¾, by
+# finite differences. It costs two gradients a step and no sweep.
+#
+# **When it pays.** When you would have swept: the sweep's five runs cost more than DAL's second gradient.
+# It does not pay where the rate is known, nor in the first steps by minibatches.
+#
+# **What fails.** The secant and AdGD by minibatches, where the difference of two gradients is noise. A fixed
+# rate one factor of two above the best.
 
 # %% tags=["remove-input"]
 run.card(*shown.values())
