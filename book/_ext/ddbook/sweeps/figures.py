@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbook.sweeps.arms import Arm, color_of
+from ddbook.sweeps.arms import Arm, color_of, name
 from ddbook.sweeps.pairs import apart, paired, seeds_apart
 from ddbook.sweeps.sweep import LOST, SCORES, Sweep, available, best, final, level, present, worst
 
@@ -107,6 +107,33 @@ def intervals(
     ]
     fig.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=9)
     fig.suptitle(label, fontsize=10, x=0.02, ha="left")
+    return fig
+
+
+def pairwise(parts: Mapping[str, Sweep], wanted: Iterable[tuple[Arm, Arm]], label: str) -> Figure:
+    """The effect of each pair of arms in each part of a sweep, as `intervals` draws them.
+
+    Nothing is judged here: no effect has a verdict, and all are drawn in grey.
+    """
+    from ddbook.sweeps import effects
+
+    family = []
+    for one, other in wanted:
+        first, second = name(one), name(other)
+        if one.loss == other.loss:  # said once
+            second = second.removeprefix(f"{one.loss} ")
+        line = "\n" if len(first + second) > 34 else " "
+        words = f"{first} /{line}{second}"
+        family.append(effects.Comparison(words, one, other, effects.closer))
+    tables = {words: effects.compare(part, family) for words, part in parts.items()}
+    fig = intervals(tables, {}, label)
+    for legend in fig.legends:
+        legend.remove()
+    for ax in fig.axes:
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, 0.15), min(high, 7.0))  # three seeds' intervals may be far longer
+    fig.axes[-1].set_xlabel("distance of the first / of the second")
+    fig.set_figheight(1.15 * fig.get_figheight())
     return fig
 
 
