@@ -118,6 +118,7 @@ for label, game in (
 # Each method of the table below is a function of the two rates, at $h = 1$: all are proportional to
 # $h$.
 
+
 # %% tags=["hide-input"]
 def nothing(rates):
     return Players(DriftTerms(), DriftTerms())
@@ -457,8 +458,8 @@ if sweep.has(here, PLAIN_HALVES, CANCELLED_HALVES):
 # :::{when-judged} ours-halves
 # On halves, too, the cancelled runs end closer than the plain ones, in
 # {measured}`ours-halves:better_pairs` of {measured}`ours-halves:pairs` pairs. But against plain
-# updates on whole minibatches they do in only {measured}`ours-halves:against_whole_better_pairs`: part
-# of what cancelling gains, halving has lost before. On fresh seeds: {claim}`ours-halves`
+# updates on whole minibatches they do in only {measured}`ours-halves:against_whole_better_pairs`: some
+# of the gain may only make up for what halving costs. On fresh seeds: {claim}`ours-halves`
 # :::
 #
 # ## Other adjustments
@@ -614,7 +615,13 @@ plt.show()
 run.card(*sweep.tables(here, shown), run.load("table_1"))
 
 # %% [markdown]
-# ## What to vary
+# ## What follows
+#
+# Cancelling drift helps simultaneous updates in the runs that we have, and costs more than taking
+# turns, which helped as much. Whether it helps because it cancels is another question, and
+# [the next chapter](which_clock.py) asks it.
+#
+# To vary:
 #
 # - The strength: a tenth of the coefficient, or ten times. Where does it stop helping?
 # - `align=True` in `gan.make_step`: symplectic gradient adjustment with alignment.

@@ -16,7 +16,8 @@
 # A sweep gives hundreds of pairs of runs, and some of them agree with any statement. **Which of the
 # paper's statements on GANs for images hold, on seeds that nobody had looked at before the rule was
 # written?** This page gives each comparison as one interval, by [that
-# rule](../book/how_claims_are_judged.md).
+# rule](../book/how_claims_are_judged.md). Until eight fresh seeds of both methods have been trained, a
+# statement is not settled, whatever its interval looks like.
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -55,7 +56,8 @@ data = here.tables[0]
 # | minibatch | 128 | 64 |
 # | steps | 300,000 | 2,000, and 20,000 at one rate |
 # | seeds | 5 | 8 fresh ones, as far as they have come |
-# | score | Inception score, by Inception | Fréchet distance, by a [classifier of our own](train_scorer.py) |
+# | scorer | Inception score, by Inception | Fréchet distance, by a [classifier of our own](train_scorer.py) |
+# | verdicts | Figure 5: {claim}`dd-fig5-alternating`, {claim}`dd-fig5-rk4` | Figure 7: {claim}`dd-fig7-cancelling`, {claim}`dd-fig7-recovers-rk4`, {claim}`dd-fig7-matches-adam` |
 #
 # ## What is compared
 #
@@ -63,7 +65,7 @@ data = here.tables[0]
 # takes each method at its own best rate, `spreads` asks whose distance hangs more on the rate.
 # Comparisons for one figure of the paper are a family.
 
-# %%
+# %% tags=["hide-input"]
 NS_ALT, NS_SIM = (
     arm._replace(loss="non-saturating") for arm in (ALTERNATING, SIMULTANEOUS)
 )
@@ -206,8 +208,10 @@ _ = run.save(
 
 # %% [markdown]
 # ## After 2,000 steps
+#
+# All comparisons of all figures, each judged in its family:
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "For each comparison of two methods the factor between their Fréchet distances at the end with its 95 percent interval, in a panel for each figure of the paper, coloured by verdict; comparisons whose runs are still to come are left out."}, "figure": {"caption": "After 2,000 steps at four rates, one for both players: the factor between the distances of two methods, mean and 95 % interval over seeds. Left of one, the first is closer.", "name": "fig-gan-verdicts"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "For each comparison of two methods the factor between their Fréchet distances at the end with its 95 percent interval, in a panel for each figure of the paper, coloured by verdict; comparisons whose runs are still to come are left out."}, "figure": {"caption": "After 2,000 steps at four rates, one for both players: the factor between the distances of two methods, mean and 95 % interval over seeds. Left of one, the first is closer.", "name": "fig-gan-verdicts"}}
 figures.intervals(*judged(shown, FAMILIES), label=shown.label)
 plt.show()
 
@@ -406,11 +410,16 @@ if sweep.has(here, DISCRIMINATOR_AFTER, ALTERNATING):
     )
 
 # %% [markdown]
-# Alternating updates against simultaneous ones: {claim}`dd-fig5-alternating`. Runge–Kutta 4 against
-# both: {claim}`dd-fig5-rk4`. Cancelling the interaction terms against leaving them:
-# {claim}`dd-fig7-cancelling`, against Runge–Kutta 4 {claim}`dd-fig7-recovers-rk4` and against Adam
-# {claim}`dd-fig7-matches-adam`. With the non-saturating loss the order of play should matter little:
-# {claim}`dd-fig10-little-change`.
+# What the paper says, and what these runs say of it:
+#
+# | statement | verdict |
+# | --- | --- |
+# | Alternating updates are better than simultaneous ones | {claim}`dd-fig5-alternating` |
+# | Runge–Kutta 4 is better than both | {claim}`dd-fig5-rk4` |
+# | Cancelling the interaction terms is better than leaving them | {claim}`dd-fig7-cancelling` |
+# | … and recovers Runge–Kutta 4 | {claim}`dd-fig7-recovers-rk4` |
+# | … and does as well as Adam | {claim}`dd-fig7-matches-adam` |
+# | With the non-saturating loss the order of play matters little | {claim}`dd-fig10-little-change` |
 #
 # ## Ten times as long
 #
@@ -519,18 +528,21 @@ if sweep.has(here, cancelled, adam):
     )
 
 # %% [markdown]
-# Alternating against simultaneous updates: {claim}`dd-fig5-alternating-long`; Runge–Kutta 4 against
-# both: {claim}`dd-fig5-rk4-long`; cancelled updates against plain ones
-# {claim}`dd-fig7-cancelling-long`, and against Runge–Kutta 4 {claim}`dd-fig7-recovers-rk4-long`. The
-# paper also says of cancelled updates that they do not decay late ({claim}`dd-fig7-no-late-decay`),
-# that they reach Adam's peak ({claim}`dd-fig7-same-peak`), and that Adam needs fewer steps to it
-# ({claim}`dd-fig7-adam-fewer-steps`).
+# | statement | verdict |
+# | --- | --- |
+# | Alternating updates are better than simultaneous ones | {claim}`dd-fig5-alternating-long` |
+# | Runge–Kutta 4 is better than both | {claim}`dd-fig5-rk4-long` |
+# | Cancelling is better than not | {claim}`dd-fig7-cancelling-long` |
+# | … and recovers Runge–Kutta 4 | {claim}`dd-fig7-recovers-rk4-long` |
+# | Cancelled updates do not decay late | {claim}`dd-fig7-no-late-decay` |
+# | … and reach Adam's peak | {claim}`dd-fig7-same-peak` |
+# | Adam needs fewer steps to it | {claim}`dd-fig7-adam-fewer-steps` |
 #
 # ## What follows
 #
 # Where an interval lies to one side, a statement of the paper can be taken home from networks as
-# small as these. Where it does not, the sentence to remember is that eight seeds could not tell, and
-# the [ledger](../book/claims.md) says what would.
+# small as these. Where it does not, what remains is that the seeds so far could not tell, and the
+# [ledger](../book/claims.md) says what would.
 
 # %% tags=["remove-input"]
 run.card(*sweep.tables(here, shown), "effects")

@@ -17,8 +17,9 @@
 # $-\tfrac{\lambda h}{4}\left(1 - \tfrac{2\alpha}{\lambda}\right)$ before $\|\nabla_\phi E\|^2$ (DD,
 # Eq. 17). It changes sign where α/λ = ½: above, the generator makes the discriminator's gradient
 # smaller, below, larger. Under simultaneous updates nothing of the kind happens. **Do alternating
-# updates train better above one half, and simultaneous ones not?** In our first sweep they did, but
-# one half was no special place: a slow discriminator may train slowly whatever the sign of a term.
+# updates train better above one half, and simultaneous ones not?** In our first sweep that was so with
+# the generator's rate held fixed, and less clear with the discriminator's. One half was no special
+# place, and a slow discriminator may train slowly whatever the sign of a term.
 # The threshold itself depends on how one reads the players' time, as the first section shows.
 #
 # | | the paper | here |
@@ -194,8 +195,10 @@ if min(len(gain) for found in gains.values() for gain in found.values()) > 1:
 # :::{when-judged} dd-fig6-simultaneous
 # Under simultaneous updates the small ratios end farther in only
 # {measured}`dd-fig6-simultaneous:better_at_fixed_lambda` of
-# {measured}`dd-fig6-simultaneous:cases_at_fixed_lambda` cases at fixed λ. Whichever rate is fixed,
-# they lose less than under alternating updates in
+# {measured}`dd-fig6-simultaneous:cases_at_fixed_lambda` cases at fixed λ, but in
+# {measured}`dd-fig6-simultaneous:better_at_fixed_alpha` of
+# {measured}`dd-fig6-simultaneous:cases_at_fixed_alpha` at fixed α. Whichever rate is fixed, they
+# lose less than under alternating updates in
 # {measured}`dd-fig6-simultaneous:less_than_alternating` of
 # {measured}`dd-fig6-simultaneous:all_cases` cases: {claim}`dd-fig6-simultaneous` (The cases at
 # fixed α are of the same runs as those at fixed λ, so that they are not independent.)
@@ -253,8 +256,8 @@ run.card(*sweep.tables(here, shown))
 # %% [markdown]
 # ## What follows
 #
-# A discriminator that is at least half as fast as the generator is good for alternating updates, as
-# the paper says. But drift is not shown to be the reason: the coefficient that changes sign does so
+# Alternating updates did better here with a discriminator that is more than half as fast as the
+# generator, as the paper has it. But drift is not shown to be the reason: the coefficient that changes sign does so
 # on one clock and not on the other. [Cancelling](cancelling_drift.py) asks the question more
 # directly, by removing the term.
 #

@@ -13,22 +13,31 @@
 # %% [markdown]
 # # Training the GANs
 #
-# This notebook trains every GAN on images that the chapters of this part show, and writes two tables:
-# one row for a run, one for each time that a run was scored. The chapters read them and plot; none
-# of them trains.
+# This notebook trains every GAN on images that the chapters of this part show. **What can be trained
+# within hours on two cores, and is it enough to tell methods apart?** Networks an eighth as wide as
+# the paper's, on images of 16×16, for 2,000 steps. It is enough at high
+# learning rates, and too short for anything that the paper sees late in training.
 #
-# The networks are those of SN-GAN {cite:p}`miyato2018spectral` at a fraction of their width, the
-# discriminator spectrally normalised, the generator batch-normalised, as
+# | | the paper | here |
+# | --- | --- | --- |
+# | networks | SN-GAN {cite:p}`miyato2018spectral` | the same at an eighth of the width |
+# | data | CIFAR-10, 32×32 | CIFAR-10 as JPEG, averaged to 16×16 |
+# | steps, minibatch | 300,000 of 128 | 2,000 of 64 |
+# | rates | 0.05, 0.01, 0.005, 0.001 | 0.1, 0.05, 0.03, 0.01 |
+# | seeds | 5 | 3 |
+# | scorer | Inception | a [classifier of our own](train_scorer.py) |
+# | verdicts | none here: [the chapters](gan_update_schemes.py) read its tables | |
+#
+# The discriminator is spectrally normalised, the generator batch-normalised, as
 # {cite:t}`rosca2021discretization` have them. φ is the discriminator, with rate α; θ is the
-# generator, with rate λ. Updates are plain gradient descent but for one arm, Adam.
+# generator, with rate λ. Updates are plain gradient descent but for one method, Adam.
 #
-# A standard run is short: 2,000 steps, where the paper takes 300,000, on images of 16×16 pixels and
-# with networks an eighth as wide. At most of the paper's rates (0.05, 0.01, 0.005 and 0.001) two
-# schemes have hardly parted by then: a first sweep over them could not tell simultaneous from
-# alternating updates, and [the first chapter on them](gan_update_schemes.py) shows it. So the grid
-# was moved up, to 0.1, 0.05, 0.03 and 0.01, and Adam's with it. Which rates, and that 2,000 steps
-# would do, was decided after that sweep and after pilots with one seed or two, in which
-# simultaneous, alternating and cancelled updates had parted at 0.05 and 0.1.
+# At most of the paper's rates two schemes have hardly parted after 2,000 steps: a first sweep over
+# them could not tell simultaneous from alternating updates, and
+# [the first chapter on them](gan_update_schemes.py) shows it. So the grid was moved up, and Adam's
+# with it. Which rates, and that 2,000 steps would do, was decided after that sweep and after pilots
+# with one seed or two, in which simultaneous, alternating and cancelled updates had parted at 0.05 and
+# 0.1.
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -60,10 +69,10 @@ if (
 #
 # The arms come in groups, each over a grid of rates. `square` takes all pairs of the sweep's rates.
 # Runge–Kutta 4, one player's term at other strengths, and nudged starts run at one rate for both
-# players only (`level`); terms of the joint clock differ from the published ones at two different
-# rates only (`uneven`).
+# players only (`level`). The coefficients of the joint clock differ from the paper's at two different
+# rates only, and run there (`uneven`).
 
-# %%
+# %% tags=["hide-input"]
 PLAIN = [arms.SIMULTANEOUS, arms.ALTERNATING]
 ONE_PLAYER = [arms.DISCRIMINATOR, arms.GENERATOR]
 
@@ -185,7 +194,7 @@ print(f"{len(runs)} runs")
 # normalisation out. The power iteration takes one step for each step of training; the released code
 # takes one for each update of the discriminator.
 
-# %%
+# %% tags=["hide-input"]
 for arm in (arms.ALTERNATING, arms.CANCELLED):
     print(arms.name(arm), gans.rule_of(arm), sep="\n  ")
     print(" ", gans.terms_of(arm, rates=Players(0.1, 0.05)).phi)
@@ -199,7 +208,7 @@ for arm in (arms.ALTERNATING, arms.CANCELLED):
 # images at the size that the GANs see. Samples are made with batch norm on the statistics of each
 # batch of samples: the running ones lag by a thousand steps.
 
-# %%
+# %% tags=["hide-input"]
 train = run.data(s.dataset, "train")
 training = gans.Training(
     run,
@@ -233,9 +242,9 @@ training = gans.Training(
 # `shard = [i, n]` only each $n$-th run is trained, from the $i$-th on. With `keep_checkpoints` a run
 # that was cut goes on from its last scoring.
 #
-# The published table has the digest of each run's key, and with `keep_published` its rows stand for
-# the runs with the same keys, so that a sweep can be extended by anyone without the hours to train
-# it all again. Each row names the commit and the processor that trained it. Another processor rounds
+# The table under `results/` has the digest of each run's key, and with `keep_published` its rows
+# stand for the runs with the same keys, so that a sweep can be extended by anyone without the hours
+# to train it all again. Each row names the commit and the processor that trained it. Another processor rounds
 # otherwise, and {ref}`a rounding may be enough <how-gans-are-compared>` for a run to end elsewhere.
 #
 # Of each arm's runs two pictures at most go into the table: of the one with the smallest Fréchet
@@ -264,3 +273,13 @@ rows.groupby("method", sort=False).agg(
 
 # %% tags=["remove-input"]
 run.card()
+
+# %% [markdown]
+# ## What follows
+#
+# The chapters: [how the players take turns](gan_update_schemes.py),
+# [the ratio of rates](learning_rate_ratios.py), [cancelling](cancelling_drift.py),
+# [which clock](which_clock.py), [alternating updates](alternating_regularisation.py) and
+# [variants](gan_variants.py). What they suggest is put to [fresh seeds](train_gans_again.py).
+#
+# To vary: `groups` chooses what is trained, and a group of your own is one line of `GROUPS`.

@@ -13,14 +13,21 @@
 # %% [markdown]
 # # Training the GANs again: fresh seeds, longer runs
 #
-# A [first sweep](train_gans.py) of three seeds showed what might hold; it settles nothing, since its
-# runs were looked at before the rule of [how claims are judged](../book/how_claims_are_judged.md)
-# was written. This notebook trains with seeds that nobody had looked at, and some of its runs ten
-# times as long. [The verdicts](gan_verdicts.py) rest on it.
+# A [first sweep](train_gans.py) of three seeds showed what might hold. Its runs were looked at before
+# the rule of [how claims are judged](../book/how_claims_are_judged.md) was written, so that it settles
+# nothing. **What do seeds say that nobody had looked at, and what do ten times as many steps?** This
+# notebook trains them, the most telling first, and its table grows as they finish. What they say
+# stands in [the verdicts](gan_verdicts.py).
 #
-# Networks, images, minibatches and scores are those of the first sweep, and so are the rates: 0.1,
-# 0.05, 0.03 and 0.01, one for both players. It is a long batch: finished runs are published as they
-# come, the most telling first, and the table says how many there are.
+# | | the paper | here |
+# | --- | --- | --- |
+# | networks | SN-GAN | SN-GAN at an eighth of its width |
+# | data | CIFAR-10, 32×32 | CIFAR-10 as JPEG, averaged to 16×16 |
+# | steps | 300,000 | 2,000, and 20,000 at one rate |
+# | rates | two, swept | one for both players: 0.1, 0.05, 0.03, 0.01 |
+# | seeds | 5 | 8 fresh ones, as far as they have come |
+# | scorer | Inception | a [classifier of our own](train_scorer.py) |
+# | verdicts | on [their page](gan_verdicts.py) | |
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -49,7 +56,7 @@ if (
 # rows of its Table 1, at four rates and eight seeds.
 
 
-# %%
+# %% tags=["hide-input"]
 def each(some, **fields):
     """The same arms with other values of some fields."""
     return [arm._replace(**fields) for arm in some]
@@ -147,3 +154,9 @@ rows.groupby(["group", "method"], sort=False).agg(
 
 # %% tags=["remove-input"]
 run.card()
+
+# %% [markdown]
+# ## What follows
+#
+# [The verdicts](gan_verdicts.py), by one rule for all methods. To vary: `first_seed` trains seeds of
+# your own, which nobody has looked at either.

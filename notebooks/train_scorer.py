@@ -11,10 +11,21 @@
 # %% [markdown]
 # # A scorer of our own
 #
-# How good are a GAN's images? The Inception score
-# ([Salimans et al., 2016](https://arxiv.org/abs/1606.03498)) and the Fréchet distance
-# ([Heusel et al., 2017](https://arxiv.org/abs/1706.08500)) answer through the eyes of a classifier:
-# with class probabilities $p(y|x)$ and features $f(x)$ of images $x$,
+# **How good are a GAN's images, when no network that others trained can be had?** The
+# [Inception score](https://arxiv.org/abs/1606.03498) (Salimans et al., 2016) and the
+# [Fréchet distance](https://arxiv.org/abs/1706.08500) (Heusel et al., 2017) answer through the eyes of
+# a classifier, and a small one, trained here, does: its distance grows with every way to spoil images
+# that we try. But its scores can be compared with each other only, and with no number of any paper.
+#
+# | | the papers | here |
+# | --- | --- | --- |
+# | classifier | Inception | a residual network of three stages |
+# | trained on | ImageNet | CIFAR-10 as JPEG |
+# | cost of an image | five billion multiply-adds | 24 million, at 32×32 |
+# | images scored | 32×32 | 32×32, and 16×16 resized |
+# | verdicts | | none: it is a tool |
+#
+# With class probabilities $p(y|x)$ and features $f(x)$ of images $x$, the two scores are
 #
 # $$
 # \mathrm{IS} = \exp \mathbb{E}_x\, \mathrm{KL}\big(p(y|x)\,\|\,\mathbb{E}_{x'}\, p(y|x')\big),
@@ -23,14 +34,10 @@
 # $$
 #
 # where $\mu, A$ and $\nu, B$ are mean and covariance of the features of generated and of real
-# images. The papers' classifier is Inception, trained on ImageNet: a hundred megabytes from the
-# network, and five billion multiply-adds for an image. Our GANs make images of 16×16 or 32×32
-# pixels, thousands for each of thousands of scores, on a laptop that may be offline. So this book
-# has a scorer of its own: a small network trained here, shipped with `ddlib`
-# (`ddlib.metrics.cifar_scorer`).
-#
-# **The price: its scores can be compared with each other, and with no number of any paper.** Every
-# score therefore names its scorer, and `ddlib.metrics` refuses to compare two.
+# images. Inception is a hundred megabytes from the network, and our GANs make thousands of images for
+# each of thousands of scores, on a laptop that may be offline. So this book has a scorer that ships
+# with `ddlib` (`ddlib.metrics.cifar_scorer`). Every score names its scorer, and `ddlib.metrics`
+# refuses to compare two.
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -54,7 +61,7 @@ run = page.open("train_scorer", profile, parameters)
 s = run.settings
 colors = {32: "#0072B2", 16: "#D55E00"}  # pixels a side
 
-# %%
+# %% tags=["hide-input"]
 train = run.data(s.dataset, "train", subset=s.num_images)
 test = run.data(s.dataset, "test", subset=s.num_scored)
 print(
@@ -75,7 +82,7 @@ print(
 # to 16×16 and resized back.
 
 
-# %%
+# %% tags=["hide-input"]
 def halve(x):
     """Average 2×2 pixels."""
     n, height, width, channels = x.shape
@@ -136,7 +143,7 @@ def step(carry, t, batch):
 # and falling to zero by a cosine. Batch norm serves the training; what is tested and shipped has it
 # folded into kernels and biases, rounded to half precision.
 
-# %%
+# %% tags=["hide-input"]
 probability = jax.jit(
     lambda weights, x: jax.nn.softmax(network.outputs(weights, x)[0])
 )
@@ -225,7 +232,7 @@ for (left, right), table in zip(axes, tables, strict=True):
 plt.show()
 
 # %% [markdown]
-# The rate's fall brings the last points of accuracy. The published run is the one whose network
+# The rate's fall brings the last points of accuracy. The run whose table lies under `results/` is the one whose network
 # ships. It is a small network, trained on one core of a CPU: what that buys is far from what can be
 # had.
 #
@@ -249,13 +256,14 @@ accuracy = {
 network.write(file, weights, {**provenance, "test_accuracy": accuracy})
 scorer = metrics.load_scorer(file)
 print(
-    f"{scorer.name}: accuracy {accuracy[32]:.4f} at 32 pixels, {accuracy[16]:.4f} at 16"
+    f"{scorer.name}: accuracy {accuracy[32]:.4f} at 32 pixels, "
+    f"{accuracy[16]:.4f} at 16"
 )
 
 # %% [markdown]
 # ## What it confuses
 
-# %%
+# %% tags=["hide-input"]
 confusion = run.save(
     "confusion",
     pd.concat(
@@ -327,7 +335,7 @@ plt.show()
 # from that of many, and the distance is biased upwards by about $1/n$. So **distances are compared
 # at equal $n$ only**.
 
-# %%
+# %% tags=["hide-input"]
 reference = {
     pixels: metrics.image_statistics(scorer, x[: s.num_scored])
     for pixels, x in ((32, train.images), (16, halve(train.images)))
@@ -395,18 +403,18 @@ plt.show()
 
 # %% [markdown]
 # The Inception score of real images depends little on $n$. (It stays below 10 since the classifier
-# is not certain of every image, and less so of coarse ones.) The distance depends on nothing as
-# much, though all of these images are of the same kind. A generator's distance means something only
+# is not certain of every image, and less so of coarse ones.) The distance depends on it
+# strongly, though all of these images are of the same kind. A generator's distance means something only
 # against the floor at its $n$.
 #
 # ## Does a worse image score worse?
 #
-# Real test images are spoilt in three ways, each by and by: Gaussian noise is added, they are
-# blurred, or classes are left out, as by a generator whose modes have collapsed. At the size of the
-# images that are spoilt, 32 or 16 pixels; noise is in units of the pixels' range, blur in pixels.
+# Real test images are spoilt in three ways, each more and more: Gaussian noise is added, they are
+# blurred, or classes are left out, as by a generator whose modes have collapsed. They are spoilt at
+# their own size, 32 or 16 pixels. Noise is in units of the pixels' range, blur in pixels.
 
 
-# %%
+# %% tags=["hide-input"]
 def noisy(level, x, y):
     noise = np.random.default_rng(s.seed).normal(size=x.shape)
     return np.clip(x + level * noise, 0, 1)
@@ -482,7 +490,12 @@ plt.show()
 # their number goes. Left with one class it is not 1, as the classifier takes some of its images for
 # others.
 #
-# ## What to vary
+# ## What follows
+#
+# A generator is good to the extent that its distance comes near to what real images have, at the same
+# number of samples. With this scorer the [GANs of this part](train_gans.py) are compared.
+#
+# To vary:
 #
 # - `-p coarse_share 0.01`: what becomes of the accuracy, and of the scores, at 16 pixels?
 # - `-p seed 1`: another scorer, equally good. Its file has another name, and `ddlib.metrics.score`

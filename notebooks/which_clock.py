@@ -17,8 +17,8 @@
 # At two different rates the paper's coefficients for [cancelling](cancelling_drift.py) do not cancel
 # the interaction terms of the flow that both players follow in one common time. **Do the coefficients
 # that do cancel there train better, and which of the two players' terms does the work?** In our first
-# sweep the paper's coefficients trained better, not those that cancel. Where they gained most, they
-# penalised the generator's gradient more strongly, so that it may be damping that helps.
+# sweep the paper's coefficients trained better, not those that cancel. Most of the work seemed to be the
+# discriminator's term's, and the size of that term alone did not explain it.
 #
 # | | the paper | here |
 # | --- | --- | --- |

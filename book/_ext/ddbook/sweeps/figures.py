@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbook.sweeps.arms import Arm, color_of, name
+from ddbook.sweeps import arms as named
+from ddbook.sweeps import effects
+from ddbook.sweeps.arms import Arm, color_of
 from ddbook.sweeps.pairs import apart, paired, seeds_apart
 from ddbook.sweeps.sweep import LOST, SCORES, Sweep, available, best, final, level, present, worst
 
@@ -115,11 +117,9 @@ def pairwise(parts: Mapping[str, Sweep], wanted: Iterable[tuple[Arm, Arm]], labe
 
     Nothing is judged here: no effect has a verdict, and all are drawn in grey.
     """
-    from ddbook.sweeps import effects
-
     family = []
     for one, other in wanted:
-        first, second = name(one), name(other)
+        first, second = named.name(one), named.name(other)
         if one.loss == other.loss:  # said once
             second = second.removeprefix(f"{one.loss} ")
         line = "\n" if len(first + second) > 34 else " "
