@@ -530,10 +530,10 @@ if images.seed.nunique() > 1:
 #
 # ## What follows
 #
-# If you have no idea of a rate, take DAL-½ or DAL-¾ with a generous ceiling: here they are among the
-# best rules by the full batch and by minibatches, without a sweep, at three gradients a step. Plain DAL
-# is the one that cannot blow up, and is slower. A power below one is a dial in units of your loss, and
-# too small a power loses everything. The secant is for full batches.
+# At equal steps DAL-½ and DAL-¾ are among the best rules by the full batch and by minibatches, without a
+# sweep. But a step of theirs costs three gradients: [Choosing a rate](choosing_a_rate.py) sends the bill,
+# and asks other rules too. Plain DAL is the one that cannot blow up, and is slower. A power below one is
+# a dial in units of your loss, and too small a power loses everything. The secant is for full batches.
 
 # %% tags=["remove-input"]
 run.card(*shown.values(), shown_cifar)
