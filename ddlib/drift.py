@@ -42,6 +42,8 @@ from ddlib.games import Field, Players
 from ddlib.memory import Memoryless
 from ddlib.memory import memoryless as memoryless
 from ddlib.methods import ImplicitStep, Step
+from ddlib.modifying import modifying_field as modifying_field
+from ddlib.modifying import modifying_terms as modifying_terms
 
 
 def logarithm_weights(num_steps: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ddlib.taylor.series import Series
+from ddlib.taylor.series import Clock, Series, absent
 
 
 def _convolve(a: Series, b: Series, k: int) -> Array:
@@ -70,9 +70,26 @@ def divide(a: Series, b: Series) -> Series:
     """The quotient a/b."""
     y: Series = []
     for k in range(len(a)):
-        known = sum((b[j] * y[k - j] for j in range(1, k + 1)), jnp.zeros_like(a[0]))
+        kept = (j for j in range(1, k + 1) if not absent(b, j))
+        known = sum((b[j] * y[k - j] for j in kept), jnp.zeros_like(a[0]))
         y.append((a[k] - known) / b[0])
     return y
+
+
+def divide_near(a: Series, b: Series) -> Series:
+    """The quotient a/b for t → 0⁺: where both begin with t, that of a/t and b/t.
+
+    There the highest coefficient rests on ones that are not kept: it is NaN.
+    """
+    if len(a) < 2:
+        return divide(a, b)
+    begins = (a[0] == 0) & (b[0] == 0) & (b[1] != 0)
+    rest = Clock(b[1:]) if isinstance(b, Clock) else b[1:]
+    shifted = [*divide(a[1:], rest), jnp.full_like(a[0], jnp.nan)]
+    if absent(b, 0) and not absent(b, 1):
+        return [jnp.where(a[0] == 0, z, jnp.inf * a[0]) for z in shifted]
+    y = divide(a, b)
+    return [jnp.where(begins, z, w) for w, z in zip(y, shifted, strict=True)]
 
 
 def _log1p(x: Series) -> Series:

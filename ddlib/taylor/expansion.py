@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
@@ -55,7 +56,9 @@ def _compose(fn: Callable[..., PyTree], mode: Mode) -> Callable[..., tuple[PyTre
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*(c[0] for c in arguments))
         kinds = [list if mode.at is None else Clock] + [list] * len(arguments)  # t comes first
         inputs: list[Any] = [
-            kind(map(jnp.asarray, column)) if is_inexact(column[0]) else column[0]
+            kind(x if isinstance(x, np.ndarray) else jnp.asarray(x) for x in column)
+            if is_inexact(column[0])
+            else column[0]
             for kind, coefficients in zip(kinds, arguments, strict=False)
             for column in zip(*map(jax.tree.leaves, coefficients), strict=True)
         ]

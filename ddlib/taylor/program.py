@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.extend.core as jex
 
+from ddlib._check import is_concrete
 from ddlib.taylor.control import CONTROL, needed
 from ddlib.taylor.rules import expand
 from ddlib.taylor.series import Clock, Mode, depends_on_t_alone
@@ -16,9 +18,22 @@ CALLS = {
     "custom_vjp_call",  # it has no forward mode, and no gradient is left to take
 }
 
+OF_T = {"add", "broadcast_in_dim", "convert_element_type", "copy", "div", "mul", "neg", "sub"}
+
 
 def _apply(eqn: Any, arguments: list[Any], mode: Mode) -> list[Any]:
-    """One equation of the program: each argument an array (constant) or a series (a list)."""
+    """One equation of the program: each argument an array (constant) or a series (a list).
+
+    What is known of t alone is computed now, even inside a trace: rules ask what is zero in it.
+    """
+    known = any(isinstance(x, Clock) for x in arguments) and is_concrete(arguments)
+    if known and eqn.primitive.name in OF_T:
+        with jax.ensure_compile_time_eval():
+            return _expanded(eqn, arguments, mode)
+    return _expanded(eqn, arguments, mode)
+
+
+def _expanded(eqn: Any, arguments: list[Any], mode: Mode) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
     if not any(isinstance(x, list) for x in arguments):
         out = eqn.primitive.bind(*arguments, **eqn.primitive.get_bind_params(params))

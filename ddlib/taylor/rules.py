@@ -14,6 +14,7 @@ from jaxtyping import Array
 from ddlib.taylor.arithmetic import (
     ELEMENTWISE,
     divide,
+    divide_near,
     general_power,
     power,
     real_power,
@@ -24,6 +25,7 @@ from ddlib.taylor.order import COMPARISONS, compare, extreme, reduce_extreme, si
 from ddlib.taylor.series import (
     Mode,
     Series,
+    absent,
     constant,
     depends_on_t_alone,
     full_series,
@@ -35,18 +37,8 @@ from ddlib.taylor.series import (
 LINEAR = {
     *("add", "add_any", "broadcast_in_dim", "complex", "concatenate", "conj"),
     *("convert_element_type", "copy", "copy_p", "cumsum", "expand_dims", "imag", "name", "neg"),
-    *(
-        "pad",
-        "real",
-        "reduce_sum",
-        "reduce_window_sum",
-        "reshape",
-        "rev",
-        "slice",
-        "split",
-        "squeeze",
-    ),
-    *("stop_gradient", "sub", "transpose"),
+    *("pad", "real", "reduce_precision", "reduce_sum", "reduce_window_sum", "reshape", "rev"),
+    *("slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile", "transpose", "unstack"),
 }
 
 # Linear in the arguments numbered here once the others (indices, predicates) are held.
@@ -140,11 +132,17 @@ def expand(eqn: Any, arguments: list[Any], mode: Mode) -> list[Any]:
                 [bind(a[k] if varying[0] else a, b[k] if varying[1] else b)[0]
                  for k in range(order + 1)]
             ]  # fmt: skip
-        products = [[bind(a[j], b[k - j])[0] for j in range(k + 1)] for k in range(order + 1)]
-        return [[sum(terms[1:], terms[0]) for terms in products]]
+        out = []
+        for k in range(order + 1):
+            kept = [j for j in range(k + 1) if not (absent(a, j) or absent(b, k - j))]
+            terms = [bind(a[j], b[k - j])[0] for j in kept]
+            blank = jnp.zeros(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype)
+            out.append(sum(terms[1:], terms[0]) if terms else blank)
+        return [out]
     if name == "div":
         a, b = arguments
-        return [divide(full(a), full(b)) if varying[1] else [c / b for c in a]]
+        quotient = divide if mode.at is None else divide_near
+        return [quotient(full(a), full(b)) if varying[1] else [c / b for c in a]]
     if name in ("max", "min"):
         return [extreme(bind, name, full(arguments[0]), full(arguments[1]), mode)]
     if name == "clamp" and mode.at is not None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
+
+from ddlib._check import is_concrete
 
 Series = list[Array]  # coefficients c_0, c_1, …, c_p of Σ c_k t^k
 
@@ -14,6 +17,11 @@ SMALL = 2.0**-10  # where comparisons of t alone are taken, unless the caller kn
 
 class Clock(list):
     """The series of something that depends on t alone."""
+
+
+def absent(x: Series, k: int) -> bool:
+    """Whether coefficient k of a series in t alone is known to be zero, as most of t itself are."""
+    return isinstance(x, Clock) and is_concrete(x[k]) and not np.asarray(x[k]).any()
 
 
 class Mode(NamedTuple):
