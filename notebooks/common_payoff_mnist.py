@@ -24,7 +24,7 @@
 # | network | an MLP, its size not stated | three MLPs of two hidden layers |
 # | data | MNIST | MNIST |
 # | rates, seeds | one rate, not stated | several of each |
-# | scorer | accuracy, $\|\nabla_\phi E\|^2$ | the same |
+# | scorer | accuracy, squared norm of φ's gradient | the same |
 # | verdicts | the pattern of Figure 4; higher gradient norms | {claim}`dd-fig4-pattern`, {claim}`dd-fig4-gradient-norm` |
 # | | worse performance; less stable | {claim}`dd-fig4-worse`, {claim}`dd-fig4-less-stable` |
 

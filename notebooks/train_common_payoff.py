@@ -22,7 +22,7 @@
 # | networks | an MLP, its size not stated | three MLPs, cut in the middle or low |
 # | data | MNIST | MNIST |
 # | rates, seeds, minibatch | not stated | several rates and seeds, ours |
-# | scorer | accuracy, $\|\nabla_\phi E\|^2$ | the same |
+# | scorer | accuracy, squared norm of φ's gradient | the same |
 # | verdict | Corollary 5.1 | {claim}`dd-corollary-5-1` |
 
 # %% tags=["parameters"]

@@ -128,8 +128,9 @@ print(f"{len(runs)} runs")
 # %% [markdown]
 # ## Training
 #
-# A run that is published is not trained again where its key is the same: the compiled program of its
-# step and start, the numbers that go into it, the images, the scorer.
+# A run whose row is in the table under `results/` is not trained again, where its key is the same: the
+# compiled program of its step and start, the numbers that go into it, the images, the scorer. So a
+# batch can be cut at any time and goes on where it was.
 
 # %%
 done = batch.train(
