@@ -1,5 +1,6 @@
 """Sixteen Gaussians: runs are compared where they are cut, and must have been observed there."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,3 +77,12 @@ def test_of_two_runs_the_longer_is_selected():
     both = pd.concat([curves([1.0, 2.0], run=0), curves([1.0, 2.0, 3.0], run=1)])
     assert set(mixture.select(both, "Euler").run) == {1}
     assert mixture.select(both, "Euler", rate=0.2).empty
+
+
+def test_only_fresh_seeds_are_compared_and_a_lost_run_is_ten_times_as_far():
+    seeds = pd.Index([*mixture.SEEN, 10, 11, 12], name="seed")
+    one = pd.DataFrame({"energy": [1.0] * 6 + [math.inf, 3.0]}, index=seeds)
+    other = pd.DataFrame({"energy": [9.0] * 5 + [2.0, 1.0, math.inf]}, index=seeds)
+    found = mixture.closer(one, other)
+    assert found.seed.tolist() == [10, 11, 12]
+    assert found.value.tolist() == pytest.approx([-math.log(2), math.log(10), -math.log(10)])

@@ -108,7 +108,7 @@ def closer(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance") 
     """
     ends = [arm.of(sweep.runs).set_index(RUN)[score].fillna(np.inf) for arm in (one, other)]
     both = ends[0].rename("one").to_frame().join(ends[1].rename("other"), how="inner")
-    return _ratios(both.reset_index())
+    return ratios(both.reset_index())
 
 
 def best(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance") -> pd.DataFrame:
@@ -118,7 +118,7 @@ def best(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance") ->
         for arm in (one, other)
     ]
     both = least[0].rename("one").to_frame().join(least[1].rename("other"), how="inner")
-    return _ratios(both.reset_index())
+    return ratios(both.reset_index())
 
 
 def spreads(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance") -> pd.DataFrame:
@@ -137,7 +137,14 @@ def spreads(sweep: Sweep, one: Arm, other: Arm, score: str = "frechet_distance")
     return deviations[["seed"]].assign(value=deviations["one"] - deviations["other"])
 
 
-def _ratios(both: pd.DataFrame) -> pd.DataFrame:
+def ratios(both: pd.DataFrame) -> pd.DataFrame:
+    """The logarithm of the ratio of two distances, `one` and `other`; infinite is lost.
+
+    >>> import pandas as pd
+    >>> pairs = pd.DataFrame({"seed": [1, 2], "one": [2.0, np.inf], "other": [2.0, 1.0]})
+    >>> ratios(pairs)["value"].round(2).tolist()
+    [0.0, 2.3]
+    """
     lost = np.isinf(both["one"]) & np.isinf(both["other"])
     with np.errstate(invalid="ignore"):
         value = np.log(both["one"]) - np.log(both["other"])
