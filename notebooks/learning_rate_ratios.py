@@ -257,9 +257,9 @@ run.card(*sweep.tables(here, shown))
 # ## What follows
 #
 # Alternating updates did better here with a discriminator that is more than half as fast as the
-# generator, as the paper has it. But drift is not shown to be the reason: the coefficient that changes sign does so
-# on the players' own clocks and not on the joint one. [Cancelling](cancelling_drift.py) asks the question more
-# directly, by removing the term.
+# generator, as the paper has it. But drift is not shown to be the reason: the coefficient that
+# changes sign does so on the players' own clocks and not on the joint one.
+# [Cancelling](cancelling_drift.py) asks the question more directly, by removing the term.
 #
 # To vary:
 #

@@ -1,9 +1,10 @@
 """The statistic that compares two methods, against SciPy's and worked by hand."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from ddbook.sweeps import arms, effects
+from ddbook.sweeps import arms, effects, figures
 from ddbook.sweeps.sweep import Sweep
 from scipy import stats
 
@@ -162,3 +163,34 @@ def test_what_a_ledger_shows_is_a_factor():
     shown = effects.numbers(case(np.log(0.8), 0.1), 0.02)
     assert shown["factor"] == pytest.approx(0.8) and shown["chance_in_family"] == 0.02
     assert shown["factor_low"] == pytest.approx(0.8 * np.exp(-0.1))
+
+
+def test_a_figure_of_pairs_draws_the_factor_and_judges_nothing():
+    """Twice as far at every seed is a factor of two; a part without a method has no row of it."""
+    rates = {(0.1, seed): 1.0 + seed for seed in range(8)}
+    sweep = sweep_of({ONE: {key: 2 * value for key, value in rates.items()}, OTHER: rates})
+    loss = "least squares"
+    pairs = [(ONE, OTHER), (ONE, OTHER._replace(loss=loss))]
+    figure = figures.pairwise({"all": sweep, "again": sweep}, pairs, "label")
+    try:
+        for ax, title in zip(figure.axes, ("all", "again"), strict=True):
+            assert ax.get_title(loc="left") == title
+            labels = [label.get_text() for label in ax.get_yticklabels()]
+            assert labels == ["alternating / simultaneous"]
+            [point] = [line for line in ax.get_lines() if line.get_marker() == "s"]
+            np.testing.assert_allclose(point.get_xdata(), 2.0, rtol=1e-12)
+            assert point.get_color() == figures.VERDICTS[None][0]
+        assert not figure.legends
+    finally:
+        plt.close(figure)
+
+
+def test_a_loss_that_two_methods_share_is_said_once():
+    two = tuple(arm._replace(loss="least squares") for arm in (ONE, OTHER))
+    sweep = sweep_of({arm: {(0.1, 0): 1.0, (0.1, 1): 2.0} for arm in two})
+    figure = figures.pairwise({"all": sweep}, [two], "label")
+    try:
+        [label] = figure.axes[0].get_yticklabels()
+        assert label.get_text() == "least squares alternating /\nsimultaneous"
+    finally:
+        plt.close(figure)
