@@ -188,12 +188,15 @@ def safe(curves):
 
 def ranks(one, other, rules):
     """Spearman's correlation over rules, by seed."""
-    a, b = one.unstack("seed").loc[rules], other.unstack("seed").loc[rules]
-    found = {seed: spearmanr(a[seed], b[seed]).statistic for seed in a}
+    found = {}
+    for seed in one.index.unique("seed"):
+        both = [values.xs(seed, level="seed")[rules] for values in (one, other)]
+        pair = pd.concat(both, axis=1).dropna()  # a dead network has no λ₀
+        found[seed] = spearmanr(*pair.to_numpy().T).statistic
     return pd.Series(found).rename_axis("seed")
 
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Final test accuracy against the batch size, one line for each power of DAL in colour and each fixed rate in grey, with intervals over seeds."}, "figure": {"caption": "PF, Figure 41. Left: final test accuracy of DAL-$p$ (colour) and of fixed rates (grey), by batch size. Right: the largest factor by which the training loss at a look exceeds the smallest before. Mean and 95 % interval over seeds; above the frame: lost.", "name": "fig-batch-sizes"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Final test accuracy against the batch size, a dot for each power of DAL in colour and each fixed rate in grey, with intervals over seeds."}, "figure": {"caption": "PF, Figure 41. Left: final test accuracy of DAL-$p$ (colour) and of fixed rates (grey), by batch size. Right: the largest factor by which the training loss at a look exceeds the smallest before. Mean and 95 % interval over seeds; below the left frame: a rule with lost runs.", "name": "fig-batch-sizes"}}
 curves = shown["curves"].frame
 order = list(dict.fromkeys(curves.rule))
 sizes = sorted(curves.batch.unique())
@@ -217,7 +220,7 @@ for ax, series in zip(axes, panels, strict=True):
         found = [effect(series[b, rule]) for b in sizes]
         shift = np.arange(len(sizes)) + 0.07 * (i - len(order) / 2)
         means = [e.mean for e in found]
-        ax.plot(shift, means, "o-", ms=4, lw=1, color=looks[rule], label=rule)
+        ax.plot(shift, means, "o", ms=5, color=looks[rule], label=rule)
         for at, e in zip(shift, found, strict=True):
             ax.plot([at, at], interval(e), color=looks[rule], lw=1)
     ax.set_xticks(range(len(sizes)), sizes)
@@ -236,22 +239,27 @@ count = curves.seed.nunique()
 fig.suptitle(f"{shown['curves'].label}, {count} seeds", fontsize=10)
 plt.show()
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Mean drift of a step against the final test accuracy, upper row, and against the largest eigenvalue at the end, lower row; one point a run, coloured by rule; one column for each batch size."}, "figure": {"caption": "PF, Figure 53. The mean drift of a step against test accuracy (above) and λ₀ at the end (below), by minibatches. A point is a run; grey: fixed rates, colour: DAL-$p$. Lost runs are left out.", "name": "fig-drift-ends"}}
-drift, kept = drifts(curves), safe(curves)
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Mean drift of a step against the final test accuracy, upper row, and against the largest eigenvalue at the end, lower row; one point a run, coloured by rule; one column for each batch size."}, "figure": {"caption": "PF, Figure 53. The mean drift of a step against test accuracy (above) and λ₀ at the end (below), by minibatches. A point is a run; grey: fixed rates, colour: DAL-$p$. Runs far below the best are left out.", "name": "fig-drift-ends"}}
+drift = drifts(curves)
 final = accuracies(curves)
 top = shown["ends"].frame.set_index(ALL).value_0.sort_index()
 fig, axes = plt.subplots(
     2, len(sizes), figsize=(7.6, 5.4), sharey="row", sharex=True
 )
 for column, batch in zip(axes.T, sizes, strict=True):
-    for rule in kept[batch]:
+    for rule in order:
+        good = final[batch, rule] > 0.85 * final[batch].max()
         for ax, what in zip(column, (final, top), strict=True):
-            pair = drift[batch, rule], what[batch, rule]
-            ax.plot(*pair, "o", ms=4, color=looks[rule])
+            pair = drift[batch, rule][good], what[batch, rule][good]
+            ax.plot(*pair, "o", ms=4, color=looks[rule], label=rule)
     column[0].set(title=f"batches of {batch}", xscale="log")
     column[1].set(yscale="log", xlabel="mean drift of a step")
 axes[0, 0].set_ylabel("test accuracy")
 axes[1, 0].set_ylabel("λ₀ at the end")
+fig.legend(
+    *axes[0, 0].get_legend_handles_labels(),
+    loc="outside lower center", ncols=4, fontsize=9,
+)  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -284,7 +292,7 @@ axes[0].set_ylabel("rise of the loss")
 fig.suptitle(f"{shown['slices'].label}, {count} seeds", fontsize=10)
 plt.show()
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Largest eigenvalue of the Hessian at the end against the mean rise of the loss along slices, one point a run, coloured by rule; one panel for each batch size."}, "figure": {"caption": "Two measures of flatness: the mean rise along the slices within half of their reach, and λ₀ at the end. A point is a run; grey: fixed rates, colour: DAL-$p$.", "name": "fig-flatness"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Largest eigenvalue of the Hessian at the end against the mean rise of the loss along slices, one point a run, coloured by rule; one panel for each batch size."}, "figure": {"caption": "Two measures of flatness: the mean rise along the slices within half of their reach, and λ₀ at the end. A point is a run; grey: fixed rates, colour: DAL-$p$. Runs far below the best are left out.", "name": "fig-flatness"}}
 
 
 flat = flatness(slope).sort_index()
@@ -292,7 +300,8 @@ sharp = shown["ends"].frame.set_index(ALL).value_0.sort_index()
 fig, axes = plt.subplots(1, len(sizes), figsize=(7.6, 3.6), sharey=True)
 for ax, batch in zip(axes, sizes, strict=True):
     for rule in order:
-        pair = flat[batch, rule], sharp[batch, rule]
+        good = accuracy[batch, rule] > 0.85 * accuracy[batch].max()
+        pair = flat[batch, rule][good], sharp[batch, rule][good]
         ax.plot(*pair, "o", ms=4, color=looks[rule], label=rule)
     ax.set(
         xscale="log",
