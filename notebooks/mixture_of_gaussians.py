@@ -19,13 +19,13 @@
 # decides, and without it all methods lose the data after about as many steps. The price of a higher
 # order is not repaid; whether it gains anything at all, five seeds of chaotic runs do not settle.
 #
-# | | {cite:t}`qin2020training` | here |
+# | | the released notebook of {cite:t}`qin2020training` | here |
 # | --- | --- | --- |
 # | networks | two layers of 25 | the same |
 # | step, minibatch | 0.1, 512 | the same |
 # | steps | 30,000 | the same for Euler and RK4 with the regulariser, fewer for the others |
 # | data | sixteen Gaussians | the same, modes drawn at random |
-# | seeds | not stated | 5, looked at before the [rule](../book/how_claims_are_judged.md) was written |
+# | seeds | – | 5, looked at before the [rule](../book/how_claims_are_judged.md) was written |
 # | verdicts, five seeds | the regulariser helps | {claim}`odegan-mog-regulariser` |
 # | | a higher order helps | {claim}`odegan-mog-order` |
 # | verdicts, fresh seeds | the regulariser helps | {claim}`ours-mog-fresh-regulariser` |
