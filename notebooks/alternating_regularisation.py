@@ -153,7 +153,7 @@ if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
 # updates. It is {measured}`dd-fig9-less-sensitive:spread_discriminator:.2g` with the discriminator's
 # term cancelled, and narrower in {measured}`dd-fig9-less-sensitive:seeds_less_spread` of
 # {measured}`dd-fig9-less-sensitive:seeds` seeds. (Simultaneous updates have
-# {measured}`dd-fig9-less-sensitive:spread_simultaneous:.2g`.) On fresh seeds:
+# {measured}`dd-fig9-less-sensitive:spread_simultaneous:.2g`.) By the rule:
 # {claim}`dd-fig9-less-sensitive`
 #
 # The worst runs are another matter. With the discriminator's term cancelled the worst ends at
@@ -257,7 +257,7 @@ if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
 # :::{when-judged} dd-fig9-both-can-hurt
 # Where α/λ > ½, cancelling the discriminator's term alone ends closer than cancelling both in
 # {measured}`dd-fig9-both-can-hurt:better_pairs` of {measured}`dd-fig9-both-can-hurt:pairs` pairs.
-# Cancelling nothing does in {measured}`dd-fig9-both-can-hurt:plain_better_pairs`. On fresh seeds:
+# Cancelling nothing does in {measured}`dd-fig9-both-can-hurt:plain_better_pairs`. By the rule:
 # {claim}`dd-fig9-both-can-hurt`
 # :::
 #
@@ -266,7 +266,7 @@ if sweep.has(here, SIMULTANEOUS, *ARMS.values()):
 # sign says in {measured}`ours-sign-of-the-term:better_pairs` of
 # {measured}`ours-sign-of-the-term:pairs` pairs. Above one half it multiplies the distance by
 # {measured}`ours-sign-of-the-term:factor_above:.2f` in the mean, below by
-# {measured}`ours-sign-of-the-term:factor_below:.2f`. On fresh seeds: {claim}`ours-sign-of-the-term`
+# {measured}`ours-sign-of-the-term:factor_below:.2f`. By the rule: {claim}`ours-sign-of-the-term`
 # :::
 #
 # This does not tell the clocks apart: what is added penalises $\|\nabla_\phi E\|^2$ below one half

@@ -369,7 +369,7 @@ if sweep.has(here, ADAM, CANCELLED):
 # Pair by pair, the cancelled runs end closer than the plain ones in
 # {measured}`dd-fig7-cancelling:better_pairs` of {measured}`dd-fig7-cancelling:pairs`. Their best tenth
 # ends at a Fréchet distance of {measured}`dd-fig7-cancelling:frechet:.3g`, against
-# {measured}`dd-fig7-cancelling:frechet_other:.3g`. On fresh seeds: {claim}`dd-fig7-cancelling`
+# {measured}`dd-fig7-cancelling:frechet_other:.3g`. By the rule: {claim}`dd-fig7-cancelling`
 #
 # Alternating updates add nothing, and end closer than cancelled ones in
 # {measured}`dd-fig7-cancelling:alternating_better_pairs` of
@@ -382,8 +382,8 @@ if sweep.has(here, ADAM, CANCELLED):
 #
 # :::{when-judged} dd-fig7-recovers-rk4
 # At one rate for both players the cancelled runs end, in the median over pairs, at
-# {measured}`dd-fig7-recovers-rk4:median_ratio:.2f` times the distance of Runge–Kutta 4. On fresh
-# seeds: {claim}`dd-fig7-recovers-rk4`
+# {measured}`dd-fig7-recovers-rk4:median_ratio:.2f` times the distance of Runge–Kutta 4. By the
+# rule: {claim}`dd-fig7-recovers-rk4`
 # :::
 #
 # :::{when-judged} dd-fig7-matches-adam
@@ -459,7 +459,7 @@ if sweep.has(here, PLAIN_HALVES, CANCELLED_HALVES):
 # On halves, too, the cancelled runs end closer than the plain ones, in
 # {measured}`ours-halves:better_pairs` of {measured}`ours-halves:pairs` pairs. But against plain
 # updates on whole minibatches they do in only {measured}`ours-halves:against_whole_better_pairs`: some
-# of the gain may only make up for what halving costs. On fresh seeds: {claim}`ours-halves`
+# of the gain may only make up for what halving costs. By the rule: {claim}`ours-halves`
 # :::
 #
 # ## Other adjustments
@@ -552,14 +552,14 @@ for id, terms in FAMILIES.items():
 # :::{when-judged} dd-fig8-sga
 # Over the strengths of SGA the best quarter ends between {measured}`dd-fig8-sga:best:.3g` and
 # {measured}`dd-fig8-sga:worst:.3g`. With the terms cancelled it ends at
-# {measured}`dd-fig8-sga:cancelled:.3g`. On fresh seeds: {claim}`dd-fig8-sga`
+# {measured}`dd-fig8-sga:cancelled:.3g`. By the rule: {claim}`dd-fig8-sga`
 # :::
 #
 # :::{when-judged} dd-fig8-consensus
 # Over those of consensus optimisation it ends between {measured}`dd-fig8-consensus:best:.3g` and
 # {measured}`dd-fig8-consensus:worst:.3g`. With drift's own strengths consensus ends farther than
 # cancelled updates in {measured}`dd-fig8-consensus:drifts_better_pairs` of
-# {measured}`dd-fig8-consensus:drifts_pairs` pairs. On fresh seeds: {claim}`dd-fig8-consensus`
+# {measured}`dd-fig8-consensus:drifts_pairs` pairs. By the rule: {claim}`dd-fig8-consensus`
 # :::
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of cancelled updates and of each adjustment at each strength."}, "figure": {"caption": "Samples of the best run of each, by Fréchet distance at the end, at the rates that all have.", "name": "fig-adjustments-samples"}}

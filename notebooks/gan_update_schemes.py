@@ -120,7 +120,8 @@ pd.DataFrame(
 # minibatch of each step. (An alternating step draws a second minibatch and a Runge–Kutta step four, so
 # these methods see more data.) The first method *ends closer* where its Fréchet distance is the
 # smaller one. An interval plot at the end of each chapter shows by what factor, on average over pairs,
-# with a 95 % interval over seeds.
+# with a 95 % interval over seeds. *By the rule*, before a verdict, means by that of
+# [how claims are judged](../book/how_claims_are_judged.md), which asks for eight fresh seeds.
 #
 # ### What a rounding does
 #
@@ -200,7 +201,7 @@ if sweep.has(here, ALTERNATING, SIMULTANEOUS):
 # Pair by pair, alternating updates end closer in {measured}`dd-fig5-alternating:better_pairs` of
 # {measured}`dd-fig5-alternating:pairs`. Their best tenth ends closer, too, at a Fréchet distance of
 # {measured}`dd-fig5-alternating:frechet:.3g` against
-# {measured}`dd-fig5-alternating:frechet_other:.3g`. On fresh seeds: {claim}`dd-fig5-alternating`
+# {measured}`dd-fig5-alternating:frechet_other:.3g`. By the rule: {claim}`dd-fig5-alternating`
 # :::
 #
 # Much of this is about which runs fail. The table shows how all of them ended: the medians of the
@@ -303,8 +304,8 @@ if sweep.has(here, RK4, *PLAIN.values()):
 # Runge–Kutta 4 ends closer than simultaneous updates in
 # {measured}`dd-fig5-rk4:simultaneous_better_pairs` of {measured}`dd-fig5-rk4:simultaneous_pairs`
 # pairs. Against alternating updates it does so in
-# {measured}`dd-fig5-rk4:alternating_better_pairs`, which shows no lead at this length. On fresh
-# seeds: {claim}`dd-fig5-rk4`
+# {measured}`dd-fig5-rk4:alternating_better_pairs`, which shows no lead at this length. By the
+# rule: {claim}`dd-fig5-rk4`
 # :::
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end.", "name": "fig-gan-updates-samples"}}
@@ -362,7 +363,7 @@ if sweep.has(here, others[0], *two):
 # The difference does become smaller: in the median over pairs alternating updates end at
 # {measured}`dd-fig10-little-change:median_ratio:.2f` of the distance of simultaneous ones. But it does
 # not vanish, for they end closer in {measured}`dd-fig10-little-change:better_pairs` of
-# {measured}`dd-fig10-little-change:pairs` pairs. On fresh seeds: {claim}`dd-fig10-little-change`
+# {measured}`dd-fig10-little-change:pairs` pairs. By the rule: {claim}`dd-fig10-little-change`
 # :::
 
 # %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "Generated images of the best run of each method with the non-saturating loss."}, "figure": {"caption": "Samples of the best run of each method, by Fréchet distance at the end, with the non-saturating loss.", "name": "fig-gan-non-saturating-samples"}}

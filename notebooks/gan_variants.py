@@ -99,7 +99,7 @@ if sweep.has(here, *two):
 # The best quarter of the cancelled runs ends closer than that of the plain ones, at
 # {measured}`ours-least-squares:frechet:.3g` against
 # {measured}`ours-least-squares:frechet_other:.3g`. But pair by pair they end closer in only
-# {measured}`ours-least-squares:better_pairs` of {measured}`ours-least-squares:pairs`. On fresh seeds:
+# {measured}`ours-least-squares:better_pairs` of {measured}`ours-least-squares:pairs`. By the rule:
 # {claim}`ours-least-squares`
 # :::
 
@@ -183,7 +183,7 @@ if sweep.has(here, *TURNS.values()) and here.runs["seed"].nunique() > 1:
 # {measured}`dd-multiple-updates:phi_better_rates` of {measured}`dd-multiple-updates:phi_rates`
 # rates, and farther in every seed at {measured}`dd-multiple-updates:phi_worse_rates`. Shuffled runs
 # show as much in {measured}`dd-multiple-updates:phi_rates_chance:.0%` of cases, which is too often to
-# conclude from. On fresh seeds: {claim}`dd-multiple-updates`
+# conclude from. By the rule: {claim}`dd-multiple-updates`
 # :::
 #
 # ## The best 10, 20 and 30 per cent
@@ -261,7 +261,7 @@ if sweep.has(here, SIMULTANEOUS, CANCELLED) and here.runs["seed"].nunique() > 2:
 # The median range is {measured}`dd-seed-variance:median_range_simultaneous:.2g` decades for
 # simultaneous updates and {measured}`dd-seed-variance:median_range_cancelled:.2g` with the terms
 # cancelled. The latter is the larger one at {measured}`dd-seed-variance:larger` of
-# {measured}`dd-seed-variance:pairs` pairs of rates. On fresh seeds: {claim}`dd-seed-variance`
+# {measured}`dd-seed-variance:pairs` pairs of rates. By the rule: {claim}`dd-seed-variance`
 # :::
 #
 # ## What follows

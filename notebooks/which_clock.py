@@ -17,8 +17,8 @@
 # At two different rates the paper's coefficients for [cancelling](cancelling_drift.py) do not cancel
 # the interaction terms of the flow that both players follow in one common time. **Do the coefficients
 # that do cancel there train better, and which of the two players' terms does the work?** In our first
-# sweep the paper's coefficients trained better, not those that cancel. Most of the work seemed to be the
-# discriminator's term's, and the size of that term alone did not explain it.
+# sweep the paper's coefficients trained better, not those that cancel. The discriminator's term seemed
+# to do most of the work, though its size alone did not explain it.
 #
 # | | the paper | here |
 # | --- | --- | --- |
@@ -147,10 +147,10 @@ if sweep.has(here, JOINT, CANCELLED):
 # :::{when-judged} ours-joint-clock-trains-better
 # The paper's coefficients end closer than the joint clock's in
 # {measured}`ours-joint-clock-trains-better:published_better_pairs` of
-# {measured}`ours-joint-clock-trains-better:pairs` pairs. The whole difference lies where the
-# discriminator is the faster player. There the joint clock's coefficients multiply the distance by
+# {measured}`ours-joint-clock-trains-better:pairs` pairs. Nearly all of the difference lies where
+# the discriminator is the faster player. There the joint clock's coefficients multiply the distance by
 # {measured}`ours-joint-clock-trains-better:factor_above:.2f`, elsewhere by
-# {measured}`ours-joint-clock-trains-better:factor_below:.2f`. On fresh seeds:
+# {measured}`ours-joint-clock-trains-better:factor_below:.2f`. By the rule:
 # {claim}`ours-joint-clock-trains-better`
 # :::
 #
@@ -182,7 +182,7 @@ if sweep.has(here, EXACT, SIMULTANEOUS):
 # %% [markdown]
 # :::{when-judged} ours-exact-cancelling
 # They end closer than plain updates in {measured}`ours-exact-cancelling:better_pairs` of
-# {measured}`ours-exact-cancelling:pairs` pairs. On fresh seeds: {claim}`ours-exact-cancelling`
+# {measured}`ours-exact-cancelling:pairs` pairs. By the rule: {claim}`ours-exact-cancelling`
 # :::
 #
 # ## One player's term
@@ -246,7 +246,7 @@ if sweep.has(here, *(arm for two in CLOCKS.values() for arm in two)):
 # {measured}`ours-which-term:generator_better_pairs` of {measured}`ours-which-term:generator_pairs`
 # pairs. Against no term it does in {measured}`ours-which-term:neither_better_pairs`, and the
 # generator's alone in {measured}`ours-which-term:other_neither_better_pairs`: the generator's term
-# shows no gain of its own. On fresh seeds: {claim}`ours-which-term`
+# shows no gain of its own. By the rule: {claim}`ours-which-term`
 # :::
 #
 # And is it the size of $c_1$ that decides, whichever clock it comes from? Where α > λ the paper's
@@ -324,8 +324,8 @@ if sweep.has(
 # The discriminator's term with the coefficient that cancels ends closer than with half of it in
 # {measured}`ours-strength-that-cancels:discriminator_half_better_pairs` of
 # {measured}`ours-strength-that-cancels:discriminator_half_pairs` pairs. Against twice it, it does so
-# in {measured}`ours-strength-that-cancels:discriminator_twice_better_pairs`: more of the term is no
-# worse, so that the coefficient is not a special one here. On fresh seeds:
+# in {measured}`ours-strength-that-cancels:discriminator_twice_better_pairs`: nothing
+# singles out the coefficient that cancels. By the rule:
 # {claim}`ours-strength-that-cancels`
 # :::
 #
