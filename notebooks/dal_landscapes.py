@@ -419,8 +419,8 @@ if curves.seed.nunique() > 1:
 #
 # ## What follows
 #
-# DAL-½ finds flat places, and flat places are not always accurate ones: with small batches it is the
-# flattest and the least accurate of the three in the figure. Take the power 1 for small batches, where
+# DAL-½ finds flat places, and flat places are not always accurate ones: with small batches DAL itself is
+# more accurate, and as flat near by. Take the power 1 for small batches, where
 # noise does what a smaller power is for, and ¾ or ½ for large ones.
 
 # %% tags=["remove-input"]
