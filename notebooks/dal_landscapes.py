@@ -298,7 +298,9 @@ plt.show()
 
 flat = flatness(slope).sort_index()
 sharp = shown["ends"].frame.set_index(ALL).value_0.sort_index()
-fig, axes = plt.subplots(1, len(sizes), figsize=(7.6, 3.6), sharey=True)
+fig, axes = plt.subplots(
+    1, len(sizes), figsize=(7.6, 3.6), sharex=True, sharey=True
+)
 for ax, batch in zip(axes, sizes, strict=True):
     for rule in order:
         good = accuracy[batch, rule] > 0.85 * accuracy[batch].max()
@@ -310,6 +312,7 @@ for ax, batch in zip(axes, sizes, strict=True):
         title=f"batches of {batch}",
         xlabel="mean rise",
     )
+axes[0].xaxis.set_minor_formatter("")
 axes[0].set_ylabel("λ₀ at the end")
 fig.legend(
     *axes[0].get_legend_handles_labels(),
