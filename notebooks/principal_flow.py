@@ -13,8 +13,15 @@
 #
 # Around a minimum the gradient flow can only slow down and stop. Gradient descent can jump over the
 # minimum, oscillate about it, and leave it for good. **Is there any flow that does what gradient
-# descent does when its step is too large?** {cite:t}`rosca2023continuous` found one. It has to leave
-# the real numbers.
+# descent does when its step is too large?** There is, and {cite:t}`rosca2023continuous` found it: on a
+# quadratic it passes through every iterate, and near a critical point it attracts and repels as gradient
+# descent does. Its price is that between the iterates it leaves the real numbers.
+#
+# | | the paper | here |
+# | --- | --- | --- |
+# | losses | quadratics in one and two dimensions, the banana function | the same, and two saddles |
+# | data | none | none |
+# | how it is solved | the known solutions; an integrator | an integrator, held against the solutions |
 
 # %% tags=["parameters"]
 profile = "quick"  # quick, standard or paper: see profiles/
@@ -30,6 +37,7 @@ import numpy as np
 import pandas as pd
 from ddbook import page
 from ddlib.curvature import eigh
+from ddlib.drift import modified_field
 from ddlib.flows import (
     continued_alpha,
     critical_jacobian,
@@ -284,7 +292,149 @@ left.legend(fontsize=9, loc="lower right", labelspacing=0.25)
 right.legend(fontsize=9, loc="lower right", labelspacing=0.25)
 plt.show()
 
+
+# %% tags=["hide-input", "remove-output"]
+# Table 1, from the other side: what one step of gradient descent, and the modified field of its
+# first order, do along each eigendirection of a rotated bowl, per unit of its gradient there.
+def measured_alphas(products, angle=0.4):
+    turn = jnp.array(
+        [[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]]
+    )
+    hessian = turn @ jnp.diag(jnp.asarray(products)) @ turn.T
+    at = turn @ jnp.array([0.7, -0.4])
+
+    def bowl(y):
+        return 0.5 * y @ hessian @ y
+
+    def parts(vector):
+        return (turn.T @ vector) / (turn.T @ jax.grad(bowl)(at))
+
+    step = euler(gradient_field(bowl))
+    multipliers = (turn.T @ step(1.0, at)) / (turn.T @ at)
+    independent = {
+        "NGF": parts(gradient_field(bowl)(at)),
+        "IGR": parts(modified_field(step, 1.0, order=1)(at)),
+        "PF": jnp.log(multipliers.astype(complex)) / jnp.asarray(products),
+    }
+    return {
+        name: (
+            np.asarray(parts(spectral_field(bowl, ALPHAS[name], 1.0)(at))),
+            np.asarray(value),
+        )
+        for name, value in independent.items()
+    }
+
+
+rows = []
+for pair in ((0.3, 0.8), (0.6, 1.5), (1.2, 1.9), (0.9, 2.1), (1.7, 3.0)):
+    for name, (ours, independent) in measured_alphas(pair).items():
+        rows += [
+            {"flow": name, "gap": abs(a / b - 1)}
+            for a, b in zip(ours, independent, strict=True)
+        ]
+gap = pd.DataFrame(rows).groupby("flow").gap.max()
+claims.record(
+    "pf-table-1",
+    holds=bool(gap.max() <= 1e-9),
+    measured={name.lower(): gap[name] for name in gap.index},
+    data="none",
+)
+fine = jnp.arange(1, 640) / 200 + 1 / 400  # never exactly 1 or 2
+a = np.asarray(principal_alpha(fine).astype(complex))
+turns = np.flatnonzero(np.diff(np.sign(a.real)) != 0)
+leaves = np.flatnonzero(np.diff(a.imag != 0))
+claims.record(
+    "pf-fig3-switches",
+    holds=bool(
+        len(turns) == len(leaves) == 1
+        and fine[turns[0]] < 2 < fine[turns[0] + 1]
+        and fine[leaves[0]] < 1 < fine[leaves[0] + 1]
+        and (a.real[: turns[0] + 1] < 0).all()
+        and (np.diff(a.imag[leaves[0] + 1 :]) < 0).all()
+        and (ngf_alpha(fine) < 0).all()
+        and (igr_alpha(fine) < 0).all()
+    ),
+    measured={
+        "real_until": fine[leaves[0]],
+        "complex_from": fine[leaves[0] + 1],
+        "negative_until": fine[turns[0]],
+        "positive_from": fine[turns[0] + 1],
+    },
+    data="none",
+)
+
 # %% [markdown]
+# The switches are where the paper has them ({claim}`pf-fig3-switches`), and one step of gradient descent
+# gives the same coefficients as the table ({claim}`pf-table-1`).
+#
+# What does the sign decide? Along such a flow the loss changes by
+# $\dot E = \sum_i\alpha(h\lambda_i)(g^\top u_i)^2$ (PF, Eq. 15). So its real part falls as long as every
+# $h\lambda_i$ is below two, and past two that depends on the gradient: on how much of it lies along the
+# sharpest direction. We differentiate the banana function along the principal field, at random points.
+
+
+# %% tags=["hide-input", "remove-output"]
+def valley_of_bananas(y):
+    return (1 - y[0]) ** 2 + 100 * (y[1] - y[0] ** 2) ** 2
+
+
+@jax.jit
+def along(y, product):
+    """Re dE/dt by differentiating E along PF, Eq. 15's sum, and α of the largest eigenvalue."""
+    values, vectors = jnp.linalg.eigh(jax.hessian(valley_of_bananas)(y))
+    size = product / values[-1]
+    slope = jax.grad(valley_of_bananas)(y)
+    velocity = spectral_field(valley_of_bananas, continued_alpha, size)(y)
+    total = (
+        principal_alpha(size * values).real * (vectors.T @ slope) ** 2
+    ).sum()
+    rate = jax.jvp(valley_of_bananas, (y,), (velocity.real,))[1]
+    return rate, total, principal_alpha(size * values)[-1].real
+
+
+points = jax.random.uniform(
+    jax.random.key(0), (400, 2), minval=-1.5, maxval=1.5
+)
+rates = pd.concat(
+    pd.DataFrame(
+        dict(
+            zip(
+                ("rate", "sum", "alpha"),
+                map(
+                    np.asarray,
+                    jax.vmap(lambda y, p=product: along(y, p))(points),
+                ),
+                strict=True,
+            )
+        )
+    ).assign(product=product)
+    for product in (0.5, 1.5, 3.0)
+)
+falls = (rates.rate < 0).groupby(rates["product"]).mean()
+signs = np.sign(rates.alpha).groupby(rates["product"]).agg(["min", "max"])
+claims.record(
+    "pf-eq15-signs",
+    holds=bool(
+        np.abs(rates.rate / rates["sum"] - 1).max() <= 1e-6
+        and falls[0.5] == falls[1.5] == 1
+        and 0 < falls[3.0] < 1
+        and (signs.loc[[0.5, 1.5]] == -1).all(axis=None)
+        and (signs.loc[3.0] == 1).all()
+    ),
+    measured={
+        "points": len(points),
+        "falls_at_0.5": falls[0.5],
+        "falls_at_1.5": falls[1.5],
+        "falls_at_3": falls[3.0],
+        "gap": np.abs(rates.rate / rates["sum"] - 1).max(),
+    },
+    data="none",
+)
+
+# %% [markdown]
+# With the largest $h\lambda$ at 0.5 or 1.5 the real part of the loss falls at every point; at 3 it still
+# falls at {measured}`pf-eq15-signs:falls_at_3:share` of them: {claim}`pf-eq15-signs`.
+#
 # The right panel is PF's stability analysis (Section 3.2): at a critical point the Jacobian of such
 # a flow is $\alpha(hH)H$. We check it by differentiating the fields themselves, through the
 # eigendecomposition, at the minimum of the banana function
@@ -380,6 +530,77 @@ claims.record(
 # {claim}`pf-section-3-2-stability`. For IGR the eigenvalue is $-\lambda - h\lambda^2/2$
 # ({claim}`erratum-pf-igr-eigenvalue`; the text at hand prints $h^2$).
 #
+# ### Saddles
+#
+# A saddle repels every flow along its negative directions. The principal flow is repelled along sharp
+# *positive* ones too, $h\lambda > 2$, which could be why networks do not end in saddles that have no
+# negative direction at all. Two functions whose critical point is the origin: one strict saddle, and one
+# that falls along a direction of zero curvature, as $-y^3$ does.
+
+# %%
+SADDLES = {
+    "strict": lambda y: 0.5 * y[0] ** 2 - 0.15 * y[1] ** 2 + y[0] * y[1] ** 2,
+    "not strict": lambda y: 0.5 * y[0] ** 2 - y[1] ** 3 + y[0] * y[1] ** 2,
+}
+
+# %% tags=["hide-input"]
+rows = []
+for kind, loss in SADDLES.items():
+    rest = jnp.zeros(2)
+    values, vectors = jnp.linalg.eigh(jax.hessian(loss)(rest))
+    for h in (0.5, 1.5, 3.0):
+        multipliers = 1 - h * np.asarray(values)  # of gradient descent
+        for name in ("NGF", "IGR", "PF"):
+            turned = (
+                vectors.T
+                @ critical_jacobian(loss, ALPHAS[name], rest, h)
+                @ vectors
+            )
+            growth = np.diag(np.asarray(turned)).real
+            for i in range(2):
+                rows.append(
+                    {
+                        "saddle": kind,
+                        "h": h,
+                        "flow": name,
+                        "h lambda": h * float(values[i]),
+                        "growth": growth[i],
+                        "descent": np.log(abs(multipliers[i])) / h,
+                    }
+                )
+saddles = pd.DataFrame(rows).assign(
+    repels=lambda d: d.growth > 1e-9, descent_repels=lambda d: d.descent > 1e-9
+)
+saddles.pivot_table(
+    index=["saddle", "h lambda"], columns="flow", values="repels", aggfunc="max"
+)
+
+# %% tags=["hide-input", "remove-output"]
+down = saddles[saddles["h lambda"] < -1e-9]
+sharp = saddles[saddles["h lambda"] > 2]
+pf = saddles[saddles.flow == "PF"]
+claims.record(
+    "pf-saddles-repel",
+    holds=bool(
+        down[down.flow.isin(["NGF", "PF"])].repels.all()
+        and sharp[sharp.flow == "PF"].repels.all()
+        and not sharp[sharp.flow != "PF"].repels.any()
+        and (pf.repels == pf.descent_repels).all()
+        and set(sharp.saddle) == set(SADDLES)
+    ),
+    measured={
+        "directions": len(pf),
+        "agreeing_with_descent": int((pf.repels == pf.descent_repels).sum()),
+        "sharp_directions": len(sharp[sharp.flow == "PF"]),
+    },
+    data="none",
+)
+
+# %% [markdown]
+# The principal flow repels where gradient descent does in all
+# {measured}`pf-saddles-repel:directions` cases, the flat saddle's sharp direction among them, to which
+# NGF and IGR are attracted: {claim}`pf-saddles-repel`
+#
 # ## One dimension, exactly
 #
 # On $E = \tfrac12 z^2$ the principal flow is $z(t) = (1-h)^{t/h}z(0)$. It passes through $(1-h)^n z(0)$
@@ -423,7 +644,53 @@ axes[-1, 0].set_xlabel("$t/h$")
 axes[-1, 1].set_xlabel(r"$\mathrm{Re}\,z$")
 plt.show()
 
+
+# %% tags=["hide-input", "remove-output"]
+# The flow itself is integrated, and held against its known solution, eight points to a step.
+@jax.jit
+def on_the_line(h, ts):
+    field = spectral_field(lambda y: 0.5 * y[0] ** 2, continued_alpha, h)
+    return integrate(field, jnp.ones(1, complex), ts * h, **ACCURATE)[:, 0]
+
+
+rows, ts = [], jnp.linspace(0, 8, 65)
+for h in (0.8, 1.5, 2.1):
+    path = on_the_line(h, ts)
+    known = np.exp(np.asarray(ts) * np.log(complex(1 - h)))
+    size, half = (
+        np.abs(path),
+        np.asarray(path)[4::8],
+    )  # half-way between iterates
+    rows.append(
+        {
+            "h": h,
+            "gap": np.abs(np.asarray(path) - known).max(),
+            "shrinks": bool((np.diff(size) < 0).all()),
+            "grows": bool((np.diff(size) > 0).all()),
+            "imaginary": float((np.abs(half.imag) / np.abs(half)).min()),
+        }
+    )
+line_flow = pd.DataFrame(rows).set_index("h")
+claims.record(
+    "pf-fig4-regimes",
+    holds=bool(
+        line_flow.gap.max() <= 1e-7
+        and line_flow.shrinks[[0.8, 1.5]].all()
+        and line_flow.grows[2.1]
+        and line_flow.imaginary[0.8] == 0
+        and line_flow.imaginary[[1.5, 2.1]].min() >= 1 - 1e-6
+    ),
+    measured={
+        "largest_gap": line_flow.gap.max(),
+        "imaginary_share_at_1.5": line_flow.imaginary[1.5],
+    },
+    data="none",
+)
+
 # %% [markdown]
+# Integrated, the flow is the known solution in all three regimes: {claim}`pf-fig4-regimes` Half-way
+# between two iterates it has no real part at all, and its whole distance from the minimum is imaginary.
+#
 # ## Quadratics in two dimensions
 #
 # The released notebook takes four learning rates, $h\lambda_0 = 1, 1.8, 2$ and $2.1$. We integrate the
@@ -570,8 +837,12 @@ claims.record(
 # linear term $b \ne 0$ (Remark 3.1) needs a correction, {claim}`erratum-pf-remark-3-1`; see the
 # [errata](../book/errata.md).
 #
-# On a loss that is not quadratic the Hessian changes on the way, and the logarithm has a branch to
-# choose: [the next chapter](beyond_quadratics.py).
+# ## What follows
+#
+# Where $h\lambda$ is below one the flows differ in speed, and any of them will do. Where it is above one,
+# only a complex flow can describe a step; above two only its sign is right. On a loss that is not
+# quadratic the Hessian changes on the way, and the logarithm has a branch to choose:
+# [the next chapter](beyond_quadratics.py).
 
 # %% tags=["remove-input"]
 run.card("quadratics", "paths", "valley")
