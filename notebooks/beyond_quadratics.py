@@ -892,6 +892,12 @@ run.card(
 )
 
 # %% [markdown]
+# ## What follows
+#
+# The principal flow is a model of one step, and a good one near a quadratic. Where curvature changes
+# within a step the non-principal terms matter, and where an eigenvalue crosses $1/h$ there may be no flow
+# at all. Networks are [the next question](flows_on_networks.py).
+#
 # ## What to vary
 #
 # - `FLOWS`: any function of $z = h\lambda$ is a flow. `ddlib.flows.positive_alpha` climbs.

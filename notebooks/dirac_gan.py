@@ -13,8 +13,15 @@
 #
 # The data are a point at zero, the generator is a point at θ, the discriminator is the line
 # $x \mapsto \phi x$. **Why does training it fail, and what exactly must be added so that it
-# works?** Everything can be said in closed form here, so every number below has an exact answer to
-# be held against.
+# works?** Every simultaneous step moves out, because it leaves the circle along its tangent. Penalising
+# the other player's gradient by more than a quarter of the step brings it back, and that threshold is
+# sharp as the step shrinks.
+#
+# | | the paper | here |
+# | --- | --- | --- |
+# | game | Dirac-GAN, two numbers | the same |
+# | data | a point | a point |
+# | judged by | proofs; trajectories | closed forms; trajectories; exact multipliers of a step |
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -464,6 +471,12 @@ claims.record(
 run.card()
 
 # %% [markdown]
+# ## What follows
+#
+# What makes the smallest GAN fail is the step, and knowing the drift says how much damping it needs. At
+# unequal rates the published coefficients are to be read on two clocks: on one they predict a growth that
+# is not there.
+#
 # ## What to vary
 #
 # - `link` in `dirac_gan(link)`: the Wasserstein GAN has $l(z) = z$, whose flow is a pure rotation.

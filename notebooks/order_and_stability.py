@@ -348,7 +348,9 @@ claims.record(
 run.card()
 
 # %% [markdown]
-# **What follows.** A method's order says how its error shrinks with the step, and nothing of
+# ## What follows
+#
+# A method's order says how its error shrinks with the step, and nothing of
 # whether it converges at the step that one uses. For a game that rotates, taking turns buys as much
 # stability as four evaluations a step. Whether eigenvalues of real training rotate is another
 # matter: [sixteen Gaussians](mixture_of_gaussians.py).

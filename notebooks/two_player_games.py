@@ -12,8 +12,15 @@
 # # Two-player games: drift decides who converges
 #
 # Two players chase each other in the plane. The flow of their game spirals into the equilibrium.
-# **Do the updates?** That depends on the step size and on who sees whose move first, and the
-# modified flow knows it.
+# **Do the updates?** That depends on the step size and on who sees whose move first: simultaneous ones
+# can spiral out where alternating ones spiral in. The modified flow knows it, and its eigenvalues say so
+# without a run, as long as the step is small.
+#
+# | | the paper | here |
+# | --- | --- | --- |
+# | game | linear, two numbers | the same |
+# | data | none | none |
+# | judged by | trajectories; eigenvalues of the modified flow | the same, and the exact multipliers of a step |
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -472,7 +479,9 @@ claims.record(
 # {measured}`ours-two-clocks:two_clocks_100:.2g`, joint {measured}`ours-two-clocks:joint_100:.2g`.
 # {claim}`ours-two-clocks`
 #
-# **What follows.** The theorems are right as statements about one step. But stability analyses, and
+# ## What follows
+#
+# The theorems are right as statements about one step. But stability analyses, and
 # regularisers that are to cancel drift, need a field on one clock, and at unequal rates that field
 # has other interaction coefficients: φ's carries λ and θ's carries α. (Which coefficients train a
 # GAN better is [another question](which_clock.py).)
