@@ -184,7 +184,13 @@ for ax, name in zip(axes.flat, optimisers, strict=False):
     ax.minorticks_off()
 axes[1, 2].axis("off")
 for order, color in enumerate(looks):
-    axes[1, 2].text(0.1, 0.7 - 0.2 * order, f"order {order}", color=color)
+    axes[1, 2].text(
+        0.2,
+        0.7 - 0.2 * order,
+        f"order {order}",
+        color=color,
+        transform=axes[1, 2].transAxes,
+    )
 axes[0, 2].tick_params(labelbottom=True)
 fig.supylabel("error of one step")
 fig.supxlabel("step size $h$")
