@@ -117,6 +117,7 @@ for (b1, b2), (color, height) in pairs.items():
 ax.axhline(0, color="0.5", lw=1)
 ax.set_xlabel(r"$|\partial_jE|/\sqrt{\epsilon}$")
 ax.set_ylabel("factor, scaled")
+plt.show()
 
 # %% [markdown]
 # Gradients far above $\sqrt\epsilon$ are the rule in training, for $\epsilon$ is small. There, with
@@ -196,6 +197,7 @@ for column, words, color in (
     )
 ax.set_xlabel("training step")
 ax.set_ylabel("relative distance")
+plt.show()
 
 # %% [markdown]
 # ## What follows

@@ -194,6 +194,7 @@ for order, color in enumerate(looks):
 axes[0, 2].tick_params(labelbottom=True)
 fig.supylabel("error of one step")
 fig.supxlabel("step size $h$")
+plt.show()
 
 # %% [markdown]
 # ## Whom momentum stabilises
@@ -275,6 +276,7 @@ ax.text(0.35, 7, "one loss", color=colors["euler"])
 ax.text(0.45, 0.11, "a game that turns", color=colors["alternating"])
 ax.set_xlabel("momentum $m$")
 ax.set_ylabel("largest stable speed $H$")
+plt.show()
 
 # %% [markdown]
 # More momentum, longer steps: so it is where a loss falls. In the game it is the other way round, and
