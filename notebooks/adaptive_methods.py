@@ -60,7 +60,8 @@ train = run.data(s.dataset, subset=s.num_images)
 # $$
 #
 # where $\|v\|_{1,\epsilon} = \sum_j\sqrt{v_j^2 + \epsilon}$ (Cattaneo, Klusowski and Shigida 2024). The
-# general mechanism finds it from optax's own Adam. Nothing about Adam is told to it:
+# general mechanism finds it from optax's own Adam ({claim}`ours-adam-correction`). Nothing about Adam is
+# told to it:
 
 
 # %%
@@ -75,7 +76,7 @@ def terms_of_adam(loss, b1, b2, eps, order=1):
     return modified_terms(memoryless(*step), order)
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 def bent(y):
     return jnp.cosh(y[0]) + 0.5 * y[1] ** 2 * (1 + 0.3 * y[0]) + 0.2 * y[0]
 
@@ -130,7 +131,7 @@ plt.show()
 # [the modified field can be estimated](backward_error_analysis.py) without a derivative; that is what Adam
 # does. How far from it are Adam's flow, $f_0$, and the flow with its first drift, $f_0 + hf_1$?
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 x = jnp.asarray(train.images.reshape(len(train.labels), -1), float)
 x = (x - x.mean()) / x.std()
 y = jax.nn.one_hot(train.labels, 10)
@@ -200,6 +201,9 @@ ax.set_ylabel("relative distance")
 plt.show()
 
 # %% [markdown]
+# The first drift accounts for nearly all of what Adam does beyond its flow:
+# {claim}`ours-adam-drift-is-seen`
+#
 # ## What follows
 #
 # - `memoryless` and `modified_terms` take any optax transformation, so that a new optimiser's drift is a

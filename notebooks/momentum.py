@@ -75,9 +75,9 @@ modified_terms(ball, order=1)(start)
 # \dot\theta = -\frac{\nabla E}{1 - m} - h\,\frac{1 + m}{2(1 - m)^3}\,\nabla^2E\,\nabla E + O(h^2),
 # $$
 #
-# of which the machine knows nothing. The two agree to rounding.
+# of which the machine knows nothing. The two agree to rounding: {claim}`ours-heavy-ball-drift`
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 gradient, hessian = jax.grad(loss)(start), jax.hessian(loss)(start)
 by_hand = -1.5 / (2 * 0.5**3) * hessian @ gradient
 found = modified_terms(ball, order=1)(start)[1]
@@ -94,11 +94,11 @@ claims.record(
 #
 # Each optimiser runs until its start is forgotten. Then one more step is held against the flows of the
 # modified field, cut after the zeroth, the first and the second order of $h$. If the terms are right
-# the distance falls as $h^2$, $h^3$ and $h^4$. Lion's sign is smoothed to a hyperbolic tangent, for a
-# sign has no series.
+# the distance falls as $h^2$, $h^3$ and $h^4$, as it does: {claim}`ours-memory-orders` Lion's sign is
+# smoothed to a hyperbolic tangent, for a sign has no series.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 def smooth_lion(b1, b2, width):
     def update(gradient, state, params=None):
         turned = -jnp.tanh((b1 * state + (1 - b1) * gradient) / width)
@@ -210,7 +210,7 @@ plt.show()
 # $h\lambda = 2(1 + m)$.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 def largest_speed(values, momentum):
     """The largest H at which every eigenvalue's recursion decays, by bisection."""
 
@@ -279,8 +279,9 @@ ax.set_ylabel("largest stable speed $H$")
 plt.show()
 
 # %% [markdown]
-# More momentum, longer steps: so it is where a loss falls. In the game it is the other way round, and
-# the longest steps are those of *negative* momentum. The first-order flow says where the game's limit
+# More momentum, longer steps: so it is where a loss falls ({claim}`ours-momentum-minimisation`). In the
+# game it is the other way round, and the longest steps are those of *negative* momentum:
+# {claim}`ours-momentum-games` The first-order flow says where the game's limit
 # lies, for the limit is a small step; the parabola's limit is a large one, where no truncated flow says
 # anything.
 #
