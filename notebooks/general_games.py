@@ -198,7 +198,7 @@ errors = orders.pivot(index="h", columns=["game", "variant"], values="error")
 slopes = np.log2(errors.iloc[1] / errors.iloc[0])
 slopes.unstack("variant").round(3)
 
-# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "One-step error against step size on logarithmic axes for a game that is neither zero-sum nor common-payoff. Without drift, with h/2 before the self term, and without freezing the errors fall as the square of h; with h/4 and the partner frozen as the cube."}, "figure": {"caption": "A game of two unrelated losses: the distance of one simultaneous update from the flows of four pairs of losses. Only $h/4$ before the self term, with the partner's gradient frozen, is of the next order.", "name": "fig-general-orders"}}
+# %% tags=["hide-input", "figure"] mystnb={"image": {"alt": "One-step error against step size on logarithmic axes for a game that is neither zero-sum nor common-payoff. Without drift, with half of h before the self term, and without freezing, the errors fall as the square of h; with a quarter of h and the partner frozen as the cube."}, "figure": {"caption": "A game of two unrelated losses: the distance of one simultaneous update from the flows of four pairs of losses. Only $h/4$ before the self term, with the partner's gradient frozen, is of the next order.", "name": "fig-general-orders"}}
 fig, ax = plt.subplots(figsize=(5.6, 3.6))
 looks = {
     "no drift": (colors["flow"], "no drift terms"),

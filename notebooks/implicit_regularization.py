@@ -318,7 +318,7 @@ plt.show()  # fmt: skip
 # $h\lambda_0$ is not small even at the smallest rates.
 
 # %% tags=["remove-input"]
-run.card()
+run.card(*shown.values())
 
 # %% [markdown]
 # ## What follows
