@@ -706,6 +706,6 @@ run.card(*here.values(), *published.values())
 # clearly either. To vary:
 #
 # - In [the runs](train_mixture.py): methods, losses, the regulariser's coefficient, the width of
-#   the modes; and `seeds`, of which twenty fresh ones (10 to 29) would decide what is open above.
+#   the modes; and `seeds`.
 # - `steps=` in `ending`: cut earlier, and all methods are alike.
 # - A run of Euler at a tenth of the step would tell whether the flow itself leaves the modes.
