@@ -19,12 +19,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ddlib._check import check_count, check_step_size
-from ddlib.curvature import Track, tracker
-from ddlib.flows import principal_alpha
+from ddlib.curvature import Track, hvp, tracker
+from ddlib.flows import nonprincipal_term, principal_alpha
 from ddlib.games import Field, Loss, gradient_field
 
 SHOWN = ("loss", "values", "residuals", "slopes", "norm", "curvature", "turn", "cold")
-LOOKS = 50  # steps between two looks at whether a run has diverged
+LOOKS = 50  # compiled steps between two looks at whether a run has diverged; on the host each
 
 
 class State(NamedTuple):
@@ -140,7 +140,7 @@ def watched(
         for n in range(num_steps):
             params, track = one(params, track, rate, batch)
             rows.append(_row(track))
-            if (n + 1) % LOOKS == 0 or n + 1 == num_steps:
+            if on_host or (n + 1) % LOOKS == 0 or n + 1 == num_steps:
                 if report is not None:
                     report(first + n + 1)
                 if not bool(jnp.isfinite(track.norm) & jnp.isfinite(track.loss)):
@@ -190,3 +190,60 @@ def turned_field(loss: Loss, vectors: PyTree, coefficients: Array) -> Field:
         return jax.tree.map(lambda v, u: v + jnp.tensordot(weights, u, axes=1), velocity, vectors)
 
     return field
+
+
+class Sharpening(NamedTuple):
+    """What the terms of a flow do to an eigenvalue λ of the Hessian in the time h: h·∇λᵀv.
+
+    The terms v are those of gradient descent's modified flow to third order (PF, Equation 8):
+    `flow` of −g, `second` of −(h/2)Hg, which the IGR flow adds, `third` of −(h²/3)H²g, the next
+    principal one, and `nonprincipal` of −(h²/12)∇³E[g, g]. Each is a scalar in λ's unit.
+    """
+
+    flow: Array
+    second: Array
+    third: Array
+    nonprincipal: Array
+
+
+def sharpening(loss: Loss, params: PyTree, vector: PyTree, h: float | Array) -> Sharpening:
+    """Which terms of the third-order flow raise an eigenvalue of the Hessian, and which lower it.
+
+    ∇λ = ∇³E[u, u] of an isolated eigenvalue with eigenvector u. Where the gradient is along u, the
+    non-principal term lowers λ, whatever the loss: ∇λᵀv = −(h²/12)(gᵀu)²|∇λ|² (PF, Appendix B, has
+    this as a pressure on λ(gᵀu)²).
+
+    Args:
+      loss: function params -> real scalar, three times differentiable at params.
+      params: pytree of real floating-point arrays.
+      vector: a unit eigenvector, like params: of `ddlib.curvature`, or of a tracked state.
+      h: step size, positive; may be traced.
+
+    Raises:
+      ValueError: as `ddlib.curvature.hvp`; a step size that is not positive.
+
+    >>> found = sharpening(lambda y: y**4, jnp.array(1.0), jnp.array(1.0), 0.1)  # λ = 12y²
+    >>> [round(float(x), 3) for x in found]  # 0.1·24·(−4, −0.05·48, −0.01/3·576, −0.01/12·24·16)
+    [-9.6, -5.76, -4.608, -0.768]
+    """
+    check_step_size("h", h)
+    slope = jax.grad(loss)
+    g, product = slope(params), hvp(loss, params)
+
+    def curvature(y: PyTree) -> Array:
+        return _dot(vector, jax.jvp(slope, (y,), (vector,))[1])
+
+    toward = jax.grad(curvature)(params)
+    once = product(g)
+    terms = (
+        -_dot(toward, g),
+        -h / 2 * _dot(toward, once),
+        -(h**2) / 3 * _dot(toward, product(once)),
+        _dot(toward, nonprincipal_term(loss, h)(params)),
+    )
+    return Sharpening(*(h * term for term in terms))
+
+
+def _dot(x: PyTree, y: PyTree) -> Array:
+    pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
+    return sum((jnp.tensordot(a, b, axes=a.ndim) for a, b in pairs), start=jnp.zeros(()))

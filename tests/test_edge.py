@@ -261,6 +261,46 @@ def test_a_turned_field_climbs_where_it_is_told_to():
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_sharpening_is_the_slope_of_the_eigenvalue_along_each_term():
+    """Each term by dense derivatives, its effect by central differences of a dense eigenvalue."""
+    h, (params, loss) = 0.3, network()
+    start, unravel = ravel_pytree(params)
+
+    def flat_loss(y):
+        return loss(unravel(y))
+
+    hessian_at = jax.jit(jax.hessian(flat_loss))
+    values, vectors = np.linalg.eigh(hessian_at(start))
+    u, g, dense = vectors[:, -1], jax.grad(flat_loss)(start), hessian_at(start)
+    third = jax.jvp(hessian_at, (start,), (g,))[1] @ g
+    terms = (-g, -h / 2 * dense @ g, -(h**2) / 3 * dense @ (dense @ g), -(h**2) / 12 * third)
+    found = edge.sharpening(loss, params, unravel(jnp.asarray(u)), h)
+    for value, term in zip(found, terms, strict=True):
+        size = 1e-5 / np.linalg.norm(term)
+        ends = [np.linalg.eigvalsh(hessian_at(start + s * size * term))[-1] for s in (1, -1)]
+        np.testing.assert_allclose(value, h * (ends[0] - ends[1]) / (2 * size), rtol=1e-5)
+    assert values[-1] > values[-2] + 1e-2  # isolated, as the formula asks
+
+
+def test_along_its_own_vector_the_nonprincipal_term_lowers_an_eigenvalue():
+    """PF, Appendix B: with g = (gᵀu)u it is −(h²/12)(gᵀu)²|∇λ|², here of E = (1 + z)y²/2, z = 0."""
+    h, y = 0.7, 1.3
+
+    def loss(p):
+        return (1 + p[1]) * p[0] ** 2 / 2 - p[1] * y**2 / 2  # g = (y, 0)
+
+    found = edge.sharpening(loss, jnp.array([y, 0.0]), jnp.array([1.0, 0.0]), h)
+    # ∇λ = ∇³E[u, u] = (0, 1)
+    np.testing.assert_allclose(found.nonprincipal, -(h**3) / 12 * y**2, rtol=1e-6)
+    np.testing.assert_allclose(found.flow, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("h", [0.0, -1.0, float("nan")])
+def test_sharpening_refuses_a_bad_step_size(h):
+    with pytest.raises(ValueError, match="h must be"):
+        edge.sharpening(lambda y: y**2, jnp.array(1.0), jnp.array(1.0), h)
+
+
 # ------------------------------------------------------------------------------ the central flow
 
 
